@@ -174,7 +174,9 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
     except MemoryError:  # says nothing of the file
         raise
     except Exception as error:  # Pillow's readers raise whatever their format led to
-        raise UnreadableImageError("the content is no JPEG, PNG, TIFF, BMP, GIF or WebP image") from error
+        raise UnreadableImageError(
+            "the content is no whole JPEG, PNG, TIFF, BMP, GIF, WebP or JPEG 2000 image"
+        ) from error
     if image.width * image.height > max_pixels:
         raise UnreadableImageError(
             f"{image.width} x {image.height} pixels are over the limit of {max_pixels}: "
@@ -246,8 +248,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """A 16-bit, 32-bit or float grey image as 8-bit grey; Pillow's own conversion would clip all above 255 to white."""
-    grey = np.array(image, dtype=np.float32)
+    """A 16-bit, 32-bit or float grey image as 8-bit grey; Pillow's own conversion would clip all above 255 to white.
+
+    Pixels of a float image that are no finite number are black.
+    """
+    grey = np.nan_to_num(np.array(image, dtype=np.float32), copy=False, posinf=0.0, neginf=0.0)
     greatest, clear = float(grey.max(initial=0)), image.info.get("transparency")
     whites = WHITES if image.mode.startswith("I") else (1.0,)
     top = next((white for white in whites if greatest <= white), greatest)

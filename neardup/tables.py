@@ -105,8 +105,7 @@ def write_text(sheet: Any, row: int, column: int, text: str, form: Format | None
         sheet.write_string(row, column, text, form)
 
 
-csv.field_size_limit(2**31 - 1)
-"""Python refuses cells of over 131,072 letters; those that a table of ours was written with are read back."""
+csv.field_size_limit(2**31 - 1)  # else cells of over 131,072 letters, which tables of ours may have, are refused
 
 
 def write_parquet(path: Path, table: "pa.Table") -> Path:
@@ -195,14 +194,19 @@ def save_rows(path: Path, kind: type, rows: Iterable[object]) -> Path:
     return write_csv(path, columns, ([getattr(row, column) for column in columns] for row in rows))
 
 
-def load_rows(path: Path) -> list[dict[str, str]]:
+def load_rows(path: Path, advice: str = "") -> list[dict[str, str]]:
     """Read a CSV of an output folder as one dict a row, all values as text; Excel may have saved it, with a mark first.
+
+    Args:
+        path: the CSV.
+        advice: what to do where it is missing; else to prepare the archive, which writes it.
 
     Raises:
         ArchiveError: the file is not there.
     """
     if not path.is_file():
-        raise ArchiveError(f"{path} does not exist: run `neardup prepare ARCHIVE --out {typed(path.parent)}` first")
+        advice = advice or f"run `neardup prepare ARCHIVE --out {typed(path.parent)}` first"
+        raise ArchiveError(f"{path} does not exist: {advice}")
     with path.open(encoding="utf-8-sig", newline="") as stream:
         return [{name: unguarded(text) for name, text in row.items()} for row in csv.DictReader(stream)]
 
@@ -213,14 +217,15 @@ def load_table(path: Path, kind: type[Row], advice: str = "") -> tuple[Row, ...]
     Args:
         path: the CSV.
         kind: the dataclass.
-        advice: what to do about a table that cannot be read; else to prepare the archive again, which writes it anew.
+        advice: what to do about a table that is missing or cannot be read; else to prepare the archive again, which
+            writes it anew.
 
     Raises:
         ArchiveError: the file is not there, or its columns are not the fields of the kind.
     """
     types = get_type_hints(kind)
     try:
-        return tuple(kind(**{name: types[name](text) for name, text in row.items()}) for row in load_rows(path))
+        return tuple(kind(**{name: types[name](text) for name, text in row.items()}) for row in load_rows(path, advice))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
             f"{path} was written by another version of neardup or changed since ({reason_of(error)}): "

@@ -151,6 +151,7 @@ def _evidence(
         scale=1.0,
         squeeze=1.0,
         correlation=0.95,
+        residual=0.5,
         differences=boxes,
     )
 

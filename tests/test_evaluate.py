@@ -56,7 +56,7 @@ def test_the_bootstrap_draws_groups() -> None:
     expected = oracles.resampled_mean(evaluation.scored.similarities, GROUPS, drawn[3], lambda row: float(row[0]))
     assert evaluation.samples["top_1"][3] == pytest.approx(expected)
     scored = evaluation.scored
-    assert np.array_equal(scored.thresholds, calibrated_thresholds(scored.pairs, scored.group_of, FOLDS, 3)[0])
+    assert np.array_equal(scored.thresholds, calibrated_thresholds(scored.pairs, scored.group_of, FOLDS, 3))
     assert not np.array_equal(scored.thresholds, made(0.9).scored.thresholds)
 
 

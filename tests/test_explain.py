@@ -178,6 +178,8 @@ def test_the_residual_is_in_pixels_of_the_coarser_photo() -> None:
     few = [np.concatenate([places[i : i + 6], missed[i : i + 6]], axis=1) for i in range(0, 3000, 6)]
     each = [median_residual(points.astype(np.float32), IDENTITY, 1.0, whole, whole) for points in few]
     assert np.mean(each) == pytest.approx(expected, rel=0.1)  # what six points are fitted to is not taken for exactness
+    assert median_residual(np.tile(few[0], (3, 1)), IDENTITY, 1.0, whole, whole) == pytest.approx(each[0])
+    assert median_residual(np.tile(few[0][:3], (3, 1)), IDENTITY, 1.0, whole, whole) == SIDE
 
 
 def test_what_is_seen_from_the_side_is_not_inexact() -> None:

@@ -429,18 +429,18 @@ def test_no_group_sets_its_own_threshold(count: int, seed: int) -> None:
     similarities = rng.random((count, count))
     similarities = (similarities + similarities.T) / 2
     pairs = Pairs.of(similarities, groups)
-    before, _ = calibrated_thresholds(pairs, groups, 5, 0)
+    before = calibrated_thresholds(pairs, groups, 5, 0)
     chosen = int(groups[0])
     own = (groups[pairs.i] == chosen) | (groups[pairs.j] == chosen)
     changed = Pairs(pairs.i, pairs.j, np.where(own, rng.random(len(pairs.scores)), pairs.scores), pairs.same)
-    after, _ = calibrated_thresholds(changed, groups, 5, 0)
+    after = calibrated_thresholds(changed, groups, 5, 0)
     assert after[own].tolist() == before[own].tolist()
 
 
 def test_every_pair_has_a_threshold() -> None:
     """Each pair gets a threshold even where there are hardly any groups."""
     groups = np.array([0, 0, 1])
-    thresholds, _ = calibrated_thresholds(Pairs.of(np.eye(3), groups), groups, 5, 0)
+    thresholds = calibrated_thresholds(Pairs.of(np.eye(3), groups), groups, 5, 0)
     assert (len(thresholds), np.isnan(thresholds).any()) == (3, False)
 
 

@@ -61,7 +61,7 @@ def evidence_of(number: int) -> Evidence:
     return Evidence(
         photo(number, 0), photo(number, 1), 300, 200, 300, 200, 300, 300,
         matches=60, inliers=inliers, blurred_inliers=inliers, log_false_alarms=-inliers / 2.0,
-        correlation=number / PAIRS, detail=number / PAIRS + 0.1,
+        correlation=number / PAIRS, detail=number / PAIRS + 0.1, residual=4 - 3.5 * number / PAIRS,
         coverage_first=number / PAIRS, coverage_second=number / PAIRS, **matched,
     )  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_what_is_measured_is_out_of_fold(results: Path, monkeypatch: pytest.Monk
     similarities, group_of = measured.scored.similarities, measured.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
     held_out = out_of_fold(pairs, group_of, FOLDS, measured.seed)
-    scores = scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence))
+    scores = scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities))
     assert np.array_equal(by_probability.scored.similarities, scores)
     assert [pairs.probabilities.tolist() for pairs in grouped] == [held_out.probabilities.tolist()]
     same = group_of[pairs.left] == group_of[pairs.right]
@@ -120,14 +120,12 @@ def test_nothing_evaluated_is_one_sentence(tmp_path: Path) -> None:
 def test_pairs_without_a_match_are_ranked_by_their_cosine() -> None:
     """Their probabilities stay the same numbers; those of matched pairs stay where they are."""
     cosines = np.array([0.9, 0.2, 0.5, 0.4])
-    unmatched = Evidence("a", "b", 9, 9, 9, 9, 99, 99)
-    matched = replace(unmatched, transform=(1, 0, 0, 0, 1, 0, 0, 0, 1))
-    rows = np.arange(4)
-    pairs = CandidatePairs(rows, rows, cosines[:, None], *[np.ones(4, dtype=bool)] * 2)
-    ranked = by_cosine(pairs, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
+    rows, matched = np.arange(4), np.array([True, False, False, False])
+    pairs = CandidatePairs(rows, rows, cosines[:, None], np.ones(4, dtype=bool), matched)
+    ranked = by_cosine(pairs, np.array([0.1, 0.02, 0.01, 0.03]))
     assert ranked.tolist() == [0.1, 0.01, 0.03, 0.02]
-    apart = CandidatePairs(rows, rows, cosines[:, None], *[np.array([True, True, False, False])] * 2)
-    ranked = by_cosine(apart, np.array([0.1, 0.02, 0.01, 0.03]), [matched, unmatched, unmatched, unmatched])
+    apart = replace(pairs, tellable=np.array([True, True, False, False]))
+    ranked = by_cosine(apart, np.array([0.1, 0.02, 0.01, 0.03]))
     assert ranked.tolist() == [0.1, 0.02, 0.03, 0.01]
 
 

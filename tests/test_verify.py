@@ -26,7 +26,7 @@ from neardup.verify.candidates import (
     near_together,
     with_pairs,
 )
-from neardup.verify.evidence import FEW_POINTS, SAME_EXPOSURE, Evidence
+from neardup.verify.evidence import FEW_POINTS, LEAST_KEYPOINTS, SAME_EXPOSURE, Evidence
 from neardup.verify.keypoints import SCALE, LocalFeatures, features_of_image, local_features
 from neardup.verify.match import Prepared, best_matches, likenesses, log_false_alarms
 from neardup.verify.products import GREATEST, products
@@ -153,6 +153,16 @@ def test_a_picture_of_nothing_cannot_be_told_apart(size: tuple[int, int]) -> Non
     """One-coloured pictures, however small, end well and say nothing."""
     found = verified(Image.new("RGB", size, "grey"), scene(8))
     assert (found.matched, found.cannot_tell) == (False, True)
+
+
+@pytest.mark.parametrize(("darkest", "lightest"), [(0, 40), (200, 240), (110, 150)])
+def test_a_dark_or_a_faded_print_matches(darkest: int, lightest: int) -> None:
+    """SIFT asks for contrast; tones are stretched before, by not so much that the grain of blank paper has keypoints."""
+    photo = scene(8)
+    faded = photo.convert("L").point([round(darkest + (lightest - darkest) * level / 255) for level in range(256)])
+    assert verified(photo, faded).points > 40
+    grain = np.random.default_rng(1).normal((darkest + lightest) / 2, 2, (360, 480))
+    assert features(Image.fromarray(grain.clip(0, 255).astype(np.uint8))).count < LEAST_KEYPOINTS
 
 
 def test_places_are_pixels_of_the_upright_photo_at_full_size() -> None:

@@ -247,7 +247,7 @@ def test_an_unreadable_file_is_told_once(place: Place) -> None:
     (place.root / "photos/bad.jpg").write_bytes(b"no picture")
     first, second = place.watch(), place.watch()
     assert [(item.path, item.reason) for item in first.unreadable] == [
-        ("photos/bad.jpg", "the content is no JPEG, PNG, TIFF, BMP, GIF or WebP image")
+        ("photos/bad.jpg", "the content is no whole JPEG, PNG, TIFF, BMP, GIF, WebP or JPEG 2000 image")
     ]
     assert second.noticed == ()
 

@@ -19,12 +19,12 @@ from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.constraints import Constraints
 
 MOST_LOG_ODDS = 7.0
-"""Greatest weight of a pair, for or against, in natural log-odds: those of 0.999; no pair outvotes a dozen others."""
+"""Greatest weight of a pair, for or against, in natural log-odds: those of 0.999; no pair outvotes two such others."""
 UNLISTED = -0.1
 """Weight, in natural log-odds, of a pair that is not a candidate.
 
 It is small, because a true pair may be missing from the candidates where both photos are joined to a third: a link of
-0.999 outweighs 70 such pairs. It is not 0, or chains and single false links would join any groups.
+0.999 outweighs 69 such pairs. It is not 0, or chains and single false links would join any groups.
 """
 UNITS = 2**20
 """Steps in one unit of natural log-odds: weights are added as integers, so that no sum depends on the terms' order."""

@@ -5,17 +5,18 @@ nothing where its two photos lie side by side in a third. Both rules follow path
 each pair.
 """
 
-from collections.abc import Iterator  # noqa: TC003 - beside its use
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from neardup.arrays import Bools, Floats, Ints
-from neardup.decide.correlation_clustering import CERTAIN
 from neardup.verify.evidence import Evidence
 
 MOST_PATHS = 16
 """Most paths that a link starts at one of its photos: all of them in small groups, bounded time in large ones."""
+LEAST_DEPTH = 1e-12
+"""Third homogeneous coordinate at or below which a point lies on the horizon or behind it."""
 CHUNK = 20_000
 """Paths whose points are in memory at once: about 100 MB."""
 GRID = 9
@@ -86,7 +87,7 @@ class _Paths:
         """Select paths by their indices or by a mask."""
         return _Paths(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def chunks(self) -> "Iterator[_Paths]":
+    def chunks(self) -> Iterator["_Paths"]:
         """Yield all paths, `CHUNK` at a time."""
         for start in range(0, len(self.start), CHUNK):
             yield self.take(np.arange(start, min(start + CHUNK, len(self.start))))
@@ -187,7 +188,7 @@ def _grid(placements: Placements, rows: Ints) -> Floats:
 def _mapped(transforms: Floats, points: Floats) -> Floats:
     """Map points, float64 (k, g, 2), by one transform a row, float64 (k, 3, 3); NaN for points behind the horizon."""
     ends = points @ transforms[:, :, :2].transpose(0, 2, 1) + transforms[:, None, :, 2]
-    depth = np.where(ends[..., 2:] > CERTAIN, ends[..., 2:], np.nan)
+    depth = np.where(ends[..., 2:] > LEAST_DEPTH, ends[..., 2:], np.nan)
     return np.asarray(ends[..., :2] / depth, dtype=np.float64)
 
 

@@ -118,7 +118,6 @@ class FalseLinks:
         photos: how many photos the collection has.
         decoys: how many foreign photographs were searched for.
         linked: how many of the decoys got a link.
-        gallery: number of photos among which the decoys were searched.
         expected_photos: upper bound at 95 % confidence of the expected number of photos with a false link. A photo may
             have several, and each link has two ends: decoys say nothing about the number of links.
     """
@@ -126,7 +125,6 @@ class FalseLinks:
     photos: int
     decoys: int
     linked: int
-    gallery: int
     expected_photos: float
 
     def sentence(self) -> str:
@@ -135,19 +133,15 @@ class FalseLinks:
             return f"How many of {self.photos:,} photos have a false link is not known: no decoys were searched for."
         how = counted(self.linked, "of them was", "of them were") if self.linked else "none of them was"
         foreign = counted(self.decoys, "foreign photograph was", "foreign photographs were")
-        text = (
+        return (
             f"At most {counted(math.ceil(self.expected_photos), 'photo')} with a false link can be expected among "
-            f"{self.photos:,} (95 % confidence): {foreign} searched for in {counted(self.gallery, 'photo')}, "
-            f"and {how} linked."
+            f"{self.photos:,} (95 % confidence): {foreign} searched for in them, and {how} linked. What recurs in this "
+            "collection alone, as a stamp, a form or a mount does, foreign photographs do not have: the audit of "
+            "`neardup review` counts false links by it, too."
         )
-        if self.gallery < self.photos:
-            text += (
-                " The bound supposes that photos with a false link grow in proportion to the photos that are searched."
-            )
-        return text
 
 
-def photos_with_false_links(photos: int, decoys: int, linked: int, gallery: int | None = None) -> FalseLinks:
+def photos_with_false_links(photos: int, decoys: int, linked: int) -> FalseLinks:
     """Bound the photos of a collection with a false link by decoys, foreign photographs that were searched for in it.
 
     A photo is assumed to get a false link at most as often as a decoy does, by Clopper and Pearson's upper bound.
@@ -156,16 +150,12 @@ def photos_with_false_links(photos: int, decoys: int, linked: int, gallery: int 
         photos: how many photos the collection has.
         decoys: how many foreign photographs were searched for.
         linked: how many of the decoys got at least one link.
-        gallery: number of photos among which they were searched; the whole collection by default. From a smaller one,
-            the rate is extrapolated in proportion, and the sentence says so.
 
     >>> [round(photos_with_false_links(n, 3145, 0).expected_photos) for n in (10_000, 100_000, 1_000_000)]
     [10, 95, 952]
     """
-    searched = photos if gallery is None else gallery
     rate = upper_bound(linked, decoys) if decoys else 1.0
-    growth = max(1.0, photos / searched) if searched else 1.0
-    return FalseLinks(photos, decoys, linked, searched, photos * rate * growth)
+    return FalseLinks(photos, decoys, linked, photos * rate)
 
 
 def percent(share: float) -> str:

@@ -268,8 +268,8 @@ def compare(
         verified: approach → its figures with its nearest pairs verified.
 
     Raises:
-        ArchiveError: there are no evaluations, or they have different photos, groups or distractors, so that
-            differences would mean nothing.
+        ArchiveError: there are no evaluations, or they have different photos, groups, distractors or seeds of
+            resampling, so that differences would mean nothing.
     """
     if not evaluations:
         raise ArchiveError("there are no evaluations to compare: name one or more")
@@ -282,6 +282,10 @@ def compare(
         if other.distractors.names != first.distractors.names:
             raise ArchiveError(
                 f"{other.approach} and {first.approach} were measured with different distractors: evaluate both anew"
+            )
+        if other.seed != first.seed:
+            raise ArchiveError(
+                f"{other.approach} and {first.approach} were resampled with different seeds: evaluate both with one"
             )
     seeds = {name: tuple(several) for name, several in repeats.items() if several}
     return Comparison(tuple(evaluations), seeds, dict(verified))

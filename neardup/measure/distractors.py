@@ -24,7 +24,7 @@ from neardup.errors import ArchiveError
 from neardup.images import MAX_PIXELS
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, digest_of, reading
-from neardup.tables import load_rows, save_rows
+from neardup.tables import load_table, save_rows
 from neardup.words import typed
 
 DRAW_STEP = 2
@@ -97,7 +97,7 @@ def draw(out: Path, count: int, seed: int = 0) -> list[Distractor]:
             Distractor(f"{FOLDER}/{name}", photo.path, photo.sha256) for photo, name in zip(chosen, names, strict=True)
         ]
         stage.finish([save_rows(table, Distractor, rows), out / FOLDER], {"candidates": len(free)})
-    return [Distractor(**row) for row in load_rows(table)]
+    return list(load_table(table, Distractor))
 
 
 def prepared_key(out: Path) -> str:

@@ -76,7 +76,9 @@ def _objections(gain: Figure, over_zero_shot: Figure, margin: float) -> list[str
     reasons = []
     if gain.value < margin:
         reasons.append(f"the gain is below the margin of {100 * margin:g} points")
-    if gain.low is None or gain.low <= 0:
+    if gain.high is not None and gain.high < 0:
+        reasons.append("the interval of the gain lies below 0, so that it is worse beyond chance")
+    elif gain.low is None or gain.low <= 0:
         reasons.append("the interval of the gain holds 0, so that chance may explain it")
     if over_zero_shot.value < 0:
         reasons.append("it is worse than zero-shot")

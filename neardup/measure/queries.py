@@ -18,10 +18,12 @@ from neardup.arrays import Floats, Vectors
 from neardup.encode.encoder import Encoder
 from neardup.encode.vectors import Embeddings, embed_photos
 from neardup.images import MAX_PIXELS
+from neardup.measure.scored import similarities_between
 from neardup.stages import STATE, write_json
 from neardup.tables import load_table, write_csv
+from neardup.words import typed
 
-SEARCH_STEP = 1
+SEARCH_STEP = 2
 """Version of the search for new photos; bumped when its result changes for equal inputs."""
 QUERIES_TABLE = f"{STATE}/queries.csv"
 """Table of all queries, rows of `Query`, in the output folder."""
@@ -149,7 +151,7 @@ class Gallery:
             original: name of the photo in the gallery that is to be found, or empty.
             threshold: threshold calibrated for the encoder; None if none could be.
         """
-        scores = self._wide @ vector.astype(np.float64)
+        [scores] = similarities_between(vector[None].astype(np.float64), self._wide)
         same = self.pictures == picture
         rank = None
         if original:
@@ -190,7 +192,7 @@ def search_queries(folder: Path, encoder: Encoder, store: str | Path, max_pixels
         The files.
     """
     out = folder.parent
-    queries = load_table(out / QUERIES_TABLE, Query)
+    queries = load_table(out / QUERIES_TABLE, Query, f"run `neardup experiment` for {typed(out)} again")
     searched = searched_photos(out)
     test_embeddings = Embeddings.load(folder / "vectors.parquet")
     test_embeddings.require(encoder.fingerprint)

@@ -137,13 +137,18 @@ def sentences(comparison: Comparison, best: Evaluation) -> list[str]:
 
 def without_error(comparison: Comparison) -> str:
     """What an interval without a width does not say, where a figure has one; else nothing."""
-    figures = [figures[name] for figures in comparison.figures.values() for name in comparison.approaches]
-    if not any(figure.low == figure.high == 1 for figure in figures):
+    faultless = (
+        row[approach].low == row[approach].high == float(METRICS[name].higher_is_better)
+        for name, row in comparison.figures.items()
+        for approach in comparison.approaches
+    )
+    if not any(faultless):
         return ""
     groups = len({row.group for row in comparison.evaluations[0].queries})
     return (
         "Where no error was made, the interval has no width, for resampling finds none either: with "
-        f"{counted(groups, 'group')} no true value above {100 * lower_bound(groups, groups):.1f} can be excluded."
+        f"{counted(groups, 'group')} a true value {100 * (1 - lower_bound(groups, groups)):.1f} points worse cannot be "
+        "excluded."
     )
 
 

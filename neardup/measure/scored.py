@@ -96,7 +96,7 @@ class ScoredTestSet:
         """
         group_of = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         pairs = Pairs.of(similarities, group_of)
-        thresholds = calibrated_thresholds(pairs, group_of, folds, seed)[0]
+        thresholds = calibrated_thresholds(pairs, group_of, folds, seed)
         distractor_scores = np.empty((len(group_of), 0)) if distractors is None else distractors
         return cls(similarities, group_of, pairs, thresholds, distractor_scores)
 

@@ -68,7 +68,7 @@ def calibrated_threshold(pairs: Pairs, group_of: Ints) -> float:
     return float(thresholds[np.argmax(f1 >= f1.max() - error)])
 
 
-def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -> tuple[Floats, Ints]:
+def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -> Floats:
     """Calibrate a threshold for every pair on groups that neither of its photos belongs to.
 
     The groups are dealt into folds. A pair within a fold is judged by the threshold chosen on the pairs wholly outside
@@ -81,13 +81,13 @@ def calibrated_thresholds(pairs: Pairs, group_of: Ints, folds: int, seed: int) -
         seed: seed by which groups are dealt into folds.
 
     Returns:
-        float64 (m,), a threshold per pair, and int64 (n,), the fold of each photo.
+        float64 (m,), a threshold per pair.
     """
     fold = dealt_folds(group_of, folds, seed)
     thresholds = np.empty(len(pairs.scores))
     for judged, outside in judged_and_outside(fold[pairs.i], fold[pairs.j]):
         thresholds[judged] = calibrated_threshold(pairs.take(outside), group_of)
-    return thresholds, fold
+    return thresholds
 
 
 def calibrated_beside(checkpoint: str, fingerprint: str) -> float:

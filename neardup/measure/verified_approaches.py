@@ -218,7 +218,7 @@ def _verify(
         by_vectors.groups,
         by_vectors.vectors,
         by_vectors.seed,
-        scores=scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, evidence)),
+        scores=scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities)),
     )
     same = group_of[pairs.left] == group_of[pairs.right]
     recall = float(same.sum() / max(1, by_vectors.scored.pairs.same.sum()))
@@ -277,7 +277,7 @@ def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, 
     return tuple(pairs)
 
 
-def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[Evidence | None]) -> Floats:
+def by_cosine(pairs: CandidatePairs, probabilities: Floats) -> Floats:
     """Reorder the out-of-fold probabilities of unconfirmed pairs by their cosine.
 
     A pair without a match has only its cosine, which each fold's model turns into a slightly different number, so that
@@ -286,12 +286,10 @@ def by_cosine(pairs: CandidatePairs, probabilities: Floats, evidence: Sequence[E
     Args:
         pairs: the candidates.
         probabilities: float64 (m,), out of fold.
-        evidence: evidence of each pair.
     """
     ranked = probabilities.copy()
-    matched = np.array([item is not None and item.matched for item in evidence], dtype=bool)
     for kind in (pairs.tellable, ~pairs.tellable):
-        places = np.flatnonzero(~matched & kind)
+        places = np.flatnonzero(~pairs.matched & kind)
         order = np.argsort(pairs.cosines[places, 0], kind="stable")
         ranked[places[order]] = np.sort(probabilities[places])
     return ranked

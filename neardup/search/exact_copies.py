@@ -61,7 +61,8 @@ def rows_of(contents: Ints, contents_of_rows: Ints) -> Ints:
 def between_pictures(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> NearPairs:
     """Turn pairs of rows into pairs of pictures, each once, and keep those whose pictures have a file.
 
-    Two workers' vectors of one content may differ in a bit; such a pair is dropped, as no photo is its own duplicate.
+    Two workers' vectors of one content may differ in a bit; such a pair is dropped, as no photo is its own duplicate,
+    and of several similarities of two pictures the greatest counts.
 
     Args:
         pairs: pairs of rows.
@@ -69,8 +70,9 @@ def between_pictures(pairs: NearPairs, picture_of_row: Ints, files: Ints) -> Nea
         files: int64 (n,), how many files each picture has.
     """
     ends = np.sort(picture_of_row[np.stack([pairs.left, pairs.right])], axis=0)
-    once = np.unique(ends[0] * len(files) + ends[1], return_index=True)[1]
-    near = NearPairs(ends[0], ends[1], pairs.similarities).take(once)
+    order = np.lexsort((-pairs.similarities, ends[1], ends[0]))
+    once = np.unique((ends[0] * len(files) + ends[1])[order], return_index=True)[1]
+    near = NearPairs(ends[0], ends[1], pairs.similarities).take(order[once])
     return near.take((near.left != near.right) & (files[near.left] > 0) & (files[near.right] > 0))
 
 

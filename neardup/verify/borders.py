@@ -18,7 +18,7 @@ LEAST_SIDE = 32
 DEEPEST = 0.4
 """Share of a side within which paper around a picture is looked for: a caption below the picture may take a third."""
 STEP = 3
-"""Pixels inward from the paper's edge at which the picture's tone must differ from the paper's."""
+"""Pixels inward from the paper's edge within which the picture's tone must differ from the paper's."""
 STEPPING = 0.65
 """Share of the pixels along the paper's edge that must differ; the rest may have the paper's tone by chance."""
 

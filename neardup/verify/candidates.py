@@ -22,8 +22,10 @@ true pairs that are links once they are verified, and 3 false ones: photos withi
 prints turned by 45°.
 """
 CLOSING_LIMIT = -4.0
-"""Decimal logarithm of the number of false alarms at or below which two matches of one photo make a closing pair: one
-false match in ten thousand; each would lead to up to `CANDIDATES` further pairs that are looked at in vain."""
+"""Decimal logarithm of the number of false alarms at or below which two matches of one photo make a closing pair.
+
+One false match in ten thousand remains; each leads to up to `CANDIDATES` further pairs that are looked at in vain.
+"""
 
 
 def closing_pairs(known: EvidenceByPair, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -26,7 +26,8 @@ def median_residual(points: Vectors, transform: Transform, scale: float, first: 
     of two people only on like ones.
 
     Args:
-        points: float32 (n, 4), x and y in the first and in the second photo; n at least 4.
+        points: float32 (n, 4), x and y in the first and in the second photo. Keypoints of several orientations that
+            lie on one spot count as one.
         transform: from the first photo to the second. An affine one is fitted again to the points by least squares.
         scale: length in the second photo of what is one pixel long in the first.
         first: width and height of the first photo in pixels.
@@ -34,19 +35,22 @@ def median_residual(points: Vectors, transform: Transform, scale: float, first: 
 
     Returns:
         Pixels of the photo that shows the subject more coarsely, reduced to `SIDE`; corrected for what the transform
-        was fitted to.
+        was fitted to. `SIDE` where there are no more points than the transform has freedom.
     """
+    points = points[np.unique(points.round(), axis=0, return_index=True)[1]]
+    in_perspective = any(transform[6:8])
+    left = len(points) - (FREE_IN_PERSPECTIVE if in_perspective else FREE) / 2
+    if left <= 0:
+        return float(SIDE)
     source, target = points[:, :2].astype(np.float64), points[:, 2:].astype(np.float64)
     homogeneous = np.column_stack([source, np.ones(len(source))])
-    if in_perspective := any(transform[6:8]):
+    if in_perspective:
         moved = homogeneous @ matrix_of(transform).T
         moved = moved[:, :2] / moved[:, 2:]
     else:
         moved = homogeneous @ np.linalg.lstsq(homogeneous, target)[0]
     pixel = SIDE * min(1 / max(second), 1 / (max(first) * scale))
-    left = len(points) - (FREE_IN_PERSPECTIVE if in_perspective else FREE) / 2
-    correction = np.sqrt(len(points) / max(1.0, left))
-    return float(np.median(np.hypot(*(moved - target).T)) * pixel * correction)
+    return float(np.median(np.hypot(*(moved - target).T)) * pixel * np.sqrt(len(points) / left))
 
 
 def squeeze_by_chance(points: Vectors, transform: Transform) -> float:

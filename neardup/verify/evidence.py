@@ -151,10 +151,10 @@ class Evidence:
 
     @property
     def points(self) -> int:
-        """Number of matches that agree on the transform, in the version (sharp or blurred) that has more of them."""
+        """Number of matches that agree in the version, sharp or blurred, that has more; each has its own transform."""
         return max(self.inliers, self.blurred_inliers)
 
     @property
     def share(self) -> float:
-        """Share of the matches that agree on the transform, 0 to 1."""
+        """Points that agree by the matches of the version that is rarer by chance, which may have fewer; at most 1."""
         return min(1.0, self.points / self.matches) if self.matches else 0.0

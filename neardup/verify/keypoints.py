@@ -19,7 +19,7 @@ from neardup.verify.borders import without_borders
 from neardup.verify.products import GREATEST
 from neardup.verify.screens import certain_screen_period
 
-KEYPOINTS_STEP = 4
+KEYPOINTS_STEP = 5
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
 SIDE = 256
 """Pixels of the longer side at which keypoints of the sharp photo are found; OpenCV doubles it for the first octave.
@@ -40,6 +40,14 @@ BLUR = 1.84
 """Standard deviation in pixels, at `BLURRED_SIDE`, of the blur that makes the dots of a printing screen grey.
 
 It equals about 1.5 at 256 pixels, with which the top-1 of screened copies rose from 30 to 100 %.
+"""
+TAILS = 0.005
+"""Share of the darkest pixels, and of the lightest, that may be cut off where tones are stretched."""
+MOST_STRETCHED = 4.0
+"""Greatest factor by which tones are stretched before keypoints are found, which SIFT wants of some contrast.
+
+Of 40 photographs reduced to the tones 0 to 64, 180 to 240 or 100 to 150, without it 22, 19 and 5 match their original,
+with it all; blank paper and clouds get no more than 5 keypoints by it.
 """
 KEPT_SIDE = 256
 """Pixels of the longer side of the grey picture that is kept, on which matched pairs are compared."""
@@ -136,7 +144,7 @@ def features_of_image(image: Image.Image, size: tuple[int, int]) -> LocalFeature
     grey = _resized(np.asarray(image.convert("L")), LARGEST_SIDE)
     period = certain_screen_period(_resized(grey, SCREEN_SIDE)) * max(size) / min(max(grey.shape), SCREEN_SIDE)
     left, top, right, bottom = without_borders(grey)
-    content = np.ascontiguousarray(grey[top:bottom, left:right])
+    content = _stretched(np.ascontiguousarray(grey[top:bottom, left:right]))
     factor, corner = size[0] / grey.shape[1], (left, top)
     blurred = np.asarray(cv2.GaussianBlur(_enlarged(content, BLURRED_SIDE), (0, 0), BLUR), dtype=np.uint8)
     return LocalFeatures(
@@ -172,6 +180,15 @@ def _keypoints(version: Grey, content: Grey, corner: tuple[int, int], factor: fl
     places[:, :2] += corner
     places[:, :3] *= factor
     return Keypoints(places, np.clip(np.sqrt(shares) * SCALE, 0, GREATEST).round().astype(np.uint8))
+
+
+def _stretched(grey: Grey) -> Grey:
+    """Stretch the tones of a dark or faded picture over all grey levels, by at most `MOST_STRETCHED`."""
+    up_to = np.cumsum(np.bincount(grey.ravel(), minlength=256))
+    darkest, lightest = np.searchsorted(up_to, np.array([TAILS, 1 - TAILS]) * grey.size).tolist()
+    factor = min(255 / max(1, lightest - darkest), MOST_STRETCHED)
+    levels = (np.arange(256) - (darkest + lightest) / 2) * factor + 127.5
+    return np.asarray(cv2.LUT(grey, levels.clip(0, 255).round().astype(np.uint8)), dtype=np.uint8)
 
 
 def _enlarged(grey: Grey, side: int) -> Grey:

@@ -81,7 +81,8 @@ class Agreement:
         values: float32 (h, w), correlation of the two photos in a window, -1 to 1, whose sign is turned for a negative.
         weights: float32 (h, w), how much structure the window has, 0 to `MOST`; 0 outside of the overlap, and where
             both photos are even.
-        both: float32 (h, w), the same of the photo that has less of it there: 0 where either is even.
+        both: float32 (h, w), structure of the photo that has less of it in the window, 0 to `MOST`; 0 where either is
+            even.
         sign: by which the values were turned: -1 for a negative, else 1.
     """
 
@@ -275,7 +276,7 @@ def _shows_something_else(found: Agreement, ends: Edges, side: int, edge: int, e
     over; not where it ends long before this one does: beside a crop of its margin lies something else.
 
     Args:
-        found: of both photos.
+        found: agreement of both photos.
         ends: left, top, right and bottom of what both show.
         side: index of the edge's side in these.
         edge: where the picture may end on that side.
@@ -289,7 +290,7 @@ def _beyond_line(found: Agreement, frame: Edges, side: int, edge: int) -> tuple[
     """How far a photo agrees with the other one beyond an edge and the line along it, which would spoil the windows.
 
     Args:
-        found: of both photos.
+        found: agreement of both photos.
         frame: left, top, right and bottom of the part in which the strip beyond the edge lies.
         side: index of the side in these.
         edge: where the picture may end on that side.

@@ -61,14 +61,12 @@ class Comparison:
         correlation: of grey levels where both show something, after their tones were matched, -1 to 1; a negative that
             fits has a correlation near 1.
         detail: the same correlation of what is left of both photos without the mean tone around each pixel, -1 to 1.
-        overlap: share of the first photo that was compared, 0 to 1, without the borders that only one photo has.
         reversed_share: share of the structure of both photos that is light in one and dark in the other, 0 to 1.
     """
 
     tone_slope: float = 0.0
     correlation: float = 0.0
     detail: float = 0.0
-    overlap: float = 0.0
     reversed_share: float = 0.0
 
 
@@ -221,7 +219,6 @@ def compare(pair: LaidPair) -> Comparison:
         tone_slope=_slope(replace(aligned, overlap=aligned.overlap & ~difference.outlying)),
         correlation=correlation(aligned.first[aligned.overlap], difference.second[aligned.overlap]),
         detail=_detail(difference),
-        overlap=float(aligned.overlap.mean()),
         reversed_share=aligned.reversed_share,
     )
 

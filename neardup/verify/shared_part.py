@@ -34,10 +34,12 @@ def is_all_they_share(agreement: Agreement | None, find_pictures: Callable[[], P
     Two clippings with one advertisement, two photos with one agency's mark, above one imprint or in one frame match
     there, and elsewhere the structure of one has nothing to do with that of the other. What only one of them has does
     not count: the rest of a page around a picture, a ground that was painted over. Where a picture takes most of what
-    both show, what lies around it does not count either. It must be so in the frame of each photo, so that it does not
-    depend on which of them is the first.
+    both show, what lies around it does not count either. All of this must be so in the frame of each photo, so that it
+    does not depend on which of them is the first.
 
-    Few points lay photos on each other too loosely for that, and what they match in is no link without more.
+    Below `LEAST_POINTS` matched points the photos lie on each other too loosely to be compared so; such matches are too
+    weak to be links anyway. Where less than `LEAST_AGREEING` of the area among the matched points agrees in the first
+    photo's frame, the answer is yes at once.
 
     Measured on 919 photographs, copies and hard negatives: of 1,046 true matches it refuses 4, one of which was a link;
     of 185 matches of different photographs 89, the ten links among them.

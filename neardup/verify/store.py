@@ -256,7 +256,8 @@ class KeypointCache:
         for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
             if total <= self.limit:
                 break
-            path.unlink(missing_ok=True)
-            total -= status.st_size
-            deleted += 1
+            with suppress(OSError):  # another process deleted it, or the folder can only be read
+                path.unlink()
+                total -= status.st_size
+                deleted += 1
         return deleted

@@ -146,7 +146,7 @@ def _add_tasks(app: FastAPI, desk: Desk, pages: Pages) -> None:
     @app.get("/api/points/{photo}/{partner}")
     def points(photo: str, partner: str) -> dict[str, Any]:
         evidence = desk.results.evidence(photo, partner)
-        if evidence is None:
+        if evidence is None or not evidence.matched:
             return {"html": ["", ""]}
         matched = desk.pictures.matched_points(evidence.first, evidence.second)
         return {"html": pages.points(shown_points(matched, evidence, photo))}
