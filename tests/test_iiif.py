@@ -18,7 +18,7 @@ from neardup.review.exchange.iiif import places
 from neardup.review.exchange.share import share
 from neardup.review.found.candidates import Found, load_evidence
 from neardup.review.record.references import References
-from neardup.review.record.verdicts import SAME, Verdict
+from neardup.review.record.verdicts import DIFFERENT, SAME, Verdict
 from neardup.verify.evidence import Evidence
 
 BASE = "https://archive.example/near"
@@ -115,6 +115,30 @@ def test_a_photo_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
     assert share(tmp_path / "share", Found.load(out), [], {}, BASE)[1] == [NAMES[0]]
     assert len(read(tmp_path / "share" / "manifests" / "group-1.json")["items"]) == 3
     assert "Not shown" in (tmp_path / "share" / "index.html").read_text()
+
+
+def test_what_people_said_of_a_pair_that_no_search_proposed_is_on_the_page(tmp_path: Path) -> None:
+    """As in the annotations; a pair of which one photo is no longer in the results is not."""
+    _, out = make_results(tmp_path)
+    found = Found.load(out)
+    one, other = sorted(found.digests[name] for name in (NAMES[1], NAMES[3]))
+    apart = replace(found, candidates=tuple(pair for pair in found.candidates if pair.pair != (one, other)))
+    said = [Verdict.of(one, other, DIFFERENT, who="Ada", queue="review", note="another day")]
+    said.append(Verdict.of(one, "0" * 64, SAME, who="Ben", queue="review"))
+    share(tmp_path / "share", apart, said, {}, BASE)
+    page = (tmp_path / "share" / "index.html").read_text(encoding="utf-8")
+    assert "Ada: different (another day)" in page
+    assert "Ben" not in page
+
+
+def test_a_group_of_which_no_photo_is_left_is_not_shared(tmp_path: Path) -> None:
+    """A manifest has a canvas at least."""
+    archive, out = make_results(tmp_path)
+    for name in NAMES[:4]:
+        (archive / name).unlink()
+    share(tmp_path / "share", Found.load(out), [], {}, BASE)
+    assert not list(tmp_path.glob("share/manifests/*"))
+    assert "0 groups;" in (tmp_path / "share" / "index.html").read_text()
 
 
 def test_the_reference_that_a_person_chose_is_shared_first(tmp_path: Path) -> None:

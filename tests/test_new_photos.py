@@ -377,7 +377,7 @@ def test_the_summary_is_a_fact_of_the_comparison(searched: Searched) -> None:
     assert (figures["copies"], figures["strangers"]) == (10 * NEW_COPIES, 5 * NEW_STRANGERS)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "9 new photos were searched for" in page
-    assert "text.jpg is left out: the content is no JPEG" in page
+    assert "text.jpg is left out: the content is no whole JPEG" in page
     assert page.count("<figcaption>copy of ") + page.count("<figcaption>stranger") >= 6
 
 

@@ -26,7 +26,7 @@ def test_a_worse_model_is_refused() -> None:
     promotion = decide_promotion(BAD, BEST, GOOD)
     assert not promotion.promoted
     assert "Refused, for the gain is below the margin of 0.5 points" in promotion.paragraph
-    assert "holds 0, so that chance may explain it" in promotion.paragraph
+    assert "lies below 0, so that it is worse beyond chance" in promotion.paragraph
     assert "worse than zero-shot" in promotion.paragraph
 
 

@@ -501,9 +501,10 @@ def test_a_group_is_corrected(browser: Browser, desk: Desk) -> None:
     """A photo is taken out, another group merged, a reference chosen; each is a verdict, and can be undone."""
     with person(browser, desk, "/group/1") as page:
         page.locator("input[name=photo]").first.check()
-        page.locator("#out").click()
+        page.locator("#out").dblclick()
         expect(page.locator("#notice")).to_contain_text("Taken out")
         assert {verdict.verdict for verdict in desk.verdicts} == {DIFFERENT}
+        assert len({verdict.id.partition(":")[0] for verdict in desk.verdicts}) == 1  # what one undo takes back
         taken = len(desk.verdicts)
         page.locator("#other").fill("2")
         page.locator("#merge").click()

@@ -22,7 +22,7 @@ from neardup.archive import captions
 from neardup.archive.trainingset import TrainingPhoto, TrainingSet
 from neardup.detect.duplicate_tables import write_duplicates
 from neardup.detect.duplicates import find_duplicates
-from neardup.errors import ArchiveError
+from neardup.errors import ArchiveError, StorageError
 from neardup.review.asked.again import asked_again
 from neardup.review.asked.queues import Task
 from neardup.review.found.candidates import Photo, ShownPair
@@ -39,6 +39,7 @@ from neardup.review.page.tones import toned
 from neardup.review.record.links import Links
 from neardup.review.record.verdicts import SAME, Verdict, open_verdicts
 from neardup.review.texts import Words
+from neardup.stages import STATE
 from neardup.tables import save_rows
 from neardup.verify.evidence import Evidence
 
@@ -331,6 +332,19 @@ def test_the_pictures_of_a_photo_that_is_brought_have_their_sizes(tmp_path: Path
     sha256 = pictures.add(data.getvalue())
     made = [Image.open(BytesIO(pictures.jpeg(sha256, side).read_bytes())) for side in SIDES]
     assert [max(picture.size) for picture in made] == [320, 1600, 2000]
+    pictures.close()
+
+
+def test_a_picture_that_cannot_be_written_is_no_fault_of_its_photo(tmp_path: Path) -> None:
+    """The pair would be put away for good; it is asked for again, once there is room."""
+    results = Results(small_results(tmp_path, groups=1)[1])
+    pictures, cache = Pictures(results), results.out / STATE / "thumbnails"
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_text("no folder")
+    with pytest.raises(StorageError, match=r"cannot be written .*: make room there"):
+        pictures.fault(results.digest(0))
+    cache.unlink()
+    assert pictures.fault(results.digest(0)) == ""
     pictures.close()
 
 

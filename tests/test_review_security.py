@@ -81,8 +81,9 @@ def test_only_pages_of_ours_may_change_anything() -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
         assert posted(content_type=kind) == 415
     assert posted(content_length=str(LARGEST_BODY)) == 200
-    for length in (str(LARGEST_BODY + 1), "-1", "many", None):
-        assert posted(content_length=length) == 413
+    assert posted(content_length=str(LARGEST_BODY + 1)) == 413
+    for length in ("-1", "many", None):
+        assert posted(content_length=length) == 411
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

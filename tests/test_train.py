@@ -342,6 +342,8 @@ def test_whatever_weights_depend_on_is_in_the_key(examples: list[Example]) -> No
     )
     lighter.image_processor.image_mean = [0.0] * 3
     shorter.tokenizer.model_max_length = 5
+    normed = replace(clip, model=deepcopy(clip.model))
+    normed.model.register_buffer("running_mean", torch.ones(3))  # as batch normalisation has
     nothing, something = KnownPairs(), KnownPairs(different=(("a", "b"),))
     other_look = [*examples[:-1], replace(examples[-1], phash="0" * 15 + "f")]
     other_image = [*examples[:-1], replace(examples[-1], phash_mirrored="0" * 15 + "f")]
@@ -351,6 +353,7 @@ def test_whatever_weights_depend_on_is_in_the_key(examples: list[Example]) -> No
         (examples, clip, 6, something),
         (examples, lighter, 6, nothing),
         (examples, shorter, 6, nothing),
+        (examples, normed, 6, nothing),
         (other_look, clip, 6, nothing),
         (other_image, clip, 6, nothing),
     ]

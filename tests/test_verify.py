@@ -157,7 +157,7 @@ def test_a_picture_of_nothing_cannot_be_told_apart(size: tuple[int, int]) -> Non
 
 @pytest.mark.parametrize(("darkest", "lightest"), [(0, 40), (200, 240), (110, 150)])
 def test_a_dark_or_a_faded_print_matches(darkest: int, lightest: int) -> None:
-    """SIFT asks for contrast: tones are stretched before, but not so much that blank paper has keypoints of its grain."""
+    """SIFT asks for contrast: tones are stretched before, but not so much that the grain of blank paper counts."""
     photo = scene(8)
     faded = photo.convert("L").point([round(darkest + (lightest - darkest) * level / 255) for level in range(256)])
     assert verified(photo, faded).points > 40

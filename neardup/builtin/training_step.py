@@ -279,9 +279,8 @@ class Pretrainer:
         pixels = torch.from_numpy(held_out.pixels).to(self.device)
         gallery = self.searched_plain(pixels)
         firsts = [rows[0] for rows in held_out.members][:400]
-        copies = press_copies(
-            pixels[firsts], self.texts, PLAIN_SIZE, Generator(self.device).manual_seed(0), torch.ones(len(firsts))
-        )
+        rng, strongest = Generator(self.device).manual_seed(0), torch.ones(len(firsts), device=self.device)
+        copies = press_copies(pixels[firsts], self.texts, PLAIN_SIZE, rng, strongest)
         subjects = torch.tensor(held_out.subjects, device=self.device)
         similarities, same = self.searched(copies) @ gallery.T, subjects[firsts][:, None] == subjects
         first, second = torch.triu_indices(len(pixels), len(pixels), 1)

@@ -63,7 +63,7 @@ class TrainingData:
             examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
         parts = split(known.separable(examples, bits), recipe.validation, recipe.seed)
         data = [(example.photo, example.phash, example.phash_mirrored, example.caption) for example in examples]
-        weights = weights_digest(list(clip.model.named_parameters()))
+        weights = weights_digest(list(clip.model.state_dict().items()))
         processor, pairs = clip.image_processor.to_dict(), asdict(known)
         tokens = captions.tokens if captions else None
         background = clip.background.digest if clip.background else ""

@@ -19,6 +19,7 @@ from neardup.review.record.links import Links
 from neardup.review.record.photo_pair import PhotoPair
 from neardup.tables import write_csv, write_table
 from neardup.verify.evidence import ordered
+from neardup.words import counted
 
 MISSING_FROM = 0.9
 """Probability from which two photos without a common row are reported: below it, too many lines would be wrong."""
@@ -84,7 +85,7 @@ def _missing(candidate: Candidate, named: Mapping[str, TestPhoto], links: Links)
     if (one is None and other is None) or (one and other and one.group == other.group):
         return None
     where = "the photos are in two rows" if one and other else "one photo is in no row"
-    reason = f"{where}: {candidate.sentence or f'{candidate.inliers or 0} points agree'}"
+    reason = f"{where}: {candidate.sentence or counted(candidate.inliers or 0, 'point') + ' in agreement'}"
     verdicts = _verdicts_on(links, [candidate.pair])
     probability, rows = candidate.probability or 0.0, (_row(one), _row(other))
     return Doubt(*candidate.paths, *candidate.digests, "missing", probability, *rows, reason, verdicts)
@@ -105,7 +106,8 @@ def _apart(test_set: TestSet, scored: Sequence[Candidate], links: Links) -> list
             best = max(pairs, key=lambda pair: probability.get(pair, 0.0))
             one, other = pairs[best]
             subject = "this photo" if len(part) == 1 else f"these {len(part)} photos"
-            reason = f"nothing says that {subject} and {len(parts[0])} others of the row are the same picture"
+            others = counted(len(parts[0]), "other photo")
+            reason = f"nothing says that {subject} and {others} of the row are the same picture"
             photos = one.path, other.path, one.sha256, other.sha256
             rows, verdicts = (_row(one), _row(other)), _verdicts_on(links, pairs)
             doubts.append(Doubt(*photos, "apart", probability.get(best, 0.0), *rows, reason, verdicts))

@@ -218,7 +218,7 @@ class Queues:
         if number < len(results):
             paths = [results.path(int(side[number])) for side in (results.first, results.second)]
             return tuple(stamp_of(results.archive / path) for path in paths)
-        pair = next(pair for pair, beyond in self._beyond.items() if beyond == number)
+        pair = next((pair for pair, beyond in self._beyond.items() if beyond == number), ())
         return tuple(stamp_of(file) if file else None for file in map(results.file_of, pair))
 
     def _unreadable(self, session: str) -> set[int]:

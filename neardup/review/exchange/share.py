@@ -59,7 +59,8 @@ def share(
         photos = [_shared(folder, found, path) for path in paths]
         missing += [path for path, photo in zip(paths, photos, strict=True) if photo is None]
         once = {photo.sha256: photo for photo in reversed(photos) if photo}
-        groups.append(Group(number, tuple(reversed(once.values()))))
+        if once:
+            groups.append(Group(number, tuple(reversed(once.values()))))
     written = []
     for group in groups:
         page = links_page(group, found.by_pair, verdicts, evidence, addresses)
@@ -68,7 +69,7 @@ def share(
             write_json(path, value)
             written.append(path)
     lines = _lines(found, verdicts)
-    strips = [(group, [lines[pair] for pair in pairs_of(group) if pair in lines]) for group in groups if group.photos]
+    strips = [(group, [lines[pair] for pair in pairs_of(group) if pair in lines]) for group in groups]
     written.insert(0, write_page(folder / "index.html", "share", groups=strips, missing=missing))
     _delete_others(folder, groups)
     return written, missing
@@ -117,13 +118,14 @@ def _shared(folder: Path, found: Found, path: str) -> SharedPhoto | None:
 
 def _lines(found: Found, verdicts: Sequence[Verdict]) -> dict[tuple[str, str], str]:
     """Map each pair to what is known of it: the machine's sentence, and what people said."""
-    verdicts_of = by_pair(verdicts)
-    lines = {}
-    for pair, candidate in found.by_pair.items():
-        words = [candidate.sentence or candidate.relation]
+    verdicts_of, lines = by_pair(verdicts), {}
+    for pair in found.by_pair.keys() | verdicts_of.keys():
+        candidate = found.by_pair.get(pair)
+        words = [candidate.sentence or candidate.relation] if candidate else []
         for verdict in verdicts_of.get(pair, ()):
             note = f" ({verdict.note})" if verdict.note else ""
             words.append(f"{verdict.who}: {verdict.verdict}{note}")
-        if any(words):
-            lines[pair] = f"{candidate.photo} – {candidate.partner}: {'; '.join(filter(None, words))}"
+        photos = (candidate.photo, candidate.partner) if candidate else [found.paths.get(photo, "") for photo in pair]
+        if any(words) and all(photos):
+            lines[pair] = f"{' – '.join(photos)}: {'; '.join(filter(None, words))}"
     return lines

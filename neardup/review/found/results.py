@@ -335,7 +335,7 @@ class Results:
         """
         first, second = self.content(photo), self.content(partner)
         if first is None or second is None or photo == partner:
-            raise ArchiveError("no photo of these results is known by that number")
+            raise ArchiveError("no photo of these results has that SHA-256")
         row = self.row_of_contents(photo, partner)
         return ShownPair(None, first, second) if row is None else self.candidate(row)
 

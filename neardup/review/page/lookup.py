@@ -4,6 +4,7 @@ import hashlib
 import threading
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from neardup.images import MAX_PIXELS
 from neardup.review.found.results import Results
 from neardup.search.nearest import Hit, nearest
 from neardup.stages import STATE
+
+if TYPE_CHECKING:  # loads torch
+    from neardup.encode.trainable import Trainable
 
 HITS = 24
 """Photos that a search shows, as many as people look through: near-duplicates are among the first."""
@@ -85,22 +89,26 @@ class Lookup:
         if not self.knows_words:
             raise EncoderError(f"the encoder {self._name} reads no text: search with a photo")
         with self._lock:
-            vector = _vector_of(self._name, text)
+            vector = _vector_of(self._reader, text)
             normalised = self._encoder.dimension - vector.shape[1]  # what is appended to a photo's vector is 0 of words
             return self._hits(np.pad(vector, ((0, 0), (0, normalised))), "")
+
+    @cached_property
+    def _reader(self) -> "Trainable":
+        """The model with its text tower, which takes seconds to load."""
+        from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - loads torch
+
+        return load_trainable(self._name)
 
     def _hits(self, queries: Vectors, itself: str) -> list[Hit]:
         hits = nearest(queries, self._gallery, HITS + 1, fingerprint=self._encoder.fingerprint)[0]
         return [hit for hit in hits if hit.photo != itself][:HITS]
 
 
-def _vector_of(name: str, text: str) -> Vectors:
+def _vector_of(trained: "Trainable", text: str) -> Vectors:
     """The vector of a text: float32 (1, d), a unit row."""
     import torch  # noqa: PLC0415 - torch, for seconds that a search by a photo does not need
 
-    from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - loads torch, too
-
-    trained = load_trainable(name)
     tokens = trained.tokenizer([text], truncation=True, padding=True, return_tensors="pt")
     with torch.inference_mode():
         features = trained.model.eval().get_text_features(**tokens)

@@ -59,11 +59,13 @@ class Pictures:
         """Why a picture of some photos cannot be shown, in a sentence; empty where all can be.
 
         Raises:
-            StorageError: none can be, as `check` says.
+            StorageError: none can be, as `check` says, or a picture cannot be written.
         """
         try:
             for sha256 in photos:
                 self.jpeg(sha256, LARGE)
+        except StorageError:
+            raise
         except NeardupError as error:
             self.check()
             return str(error)
@@ -123,7 +125,8 @@ class Pictures:
         """Begin to make the pictures of photos that are about to be shown."""
         for sha256 in photos:
             if not self._place(sha256, LARGE).is_file():
-                self._pool.submit(self._try, sha256)
+                with suppress(RuntimeError):  # another run has taken the place of these results
+                    self._pool.submit(self._try, sha256)
 
     def close(self) -> None:
         """Cancel pictures that nobody waits for."""
@@ -137,7 +140,7 @@ class Pictures:
         """The bytes of a photo of the results, which have this SHA-256."""
         file = self._results.file_of(sha256)
         if file is None:
-            raise ArchiveError("no photo of these results is known by that number")
+            raise ArchiveError("no photo of these results has that SHA-256")
         try:
             data = read_file(file)
         except FileNotFoundError as error:
@@ -158,9 +161,9 @@ class Pictures:
         for side in sides:
             image.thumbnail((side, side))
             picture = self._place(sha256, side)
-            picture.parent.mkdir(parents=True, exist_ok=True)
             try:
+                picture.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(picture) as partial:
                     image.save(partial, "JPEG", quality=QUALITY)
             except OSError as error:
-                raise UnreadableImageError(f"its picture cannot be written ({error})") from error
+                raise StorageError(f"the picture of a photo cannot be written ({error}): make room there") from error

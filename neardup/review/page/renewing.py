@@ -29,6 +29,8 @@ class Renewing:
         if scope["type"] == "http" and self._desk.results.outdated:
             await run_in_threadpool(self._renew)
         await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            self._desk.pictures.close()
 
     def _renew(self) -> None:
         """Reopen the results once for all waiting requests; while they cannot be read, the former ones are shown."""

@@ -135,6 +135,8 @@ def _bad_post(headers: Headers) -> Response | None:
     if headers.get("content-type", "").split(";")[0].strip().lower() not in {JSON, UPLOAD}:
         return PlainTextResponse(f"send {JSON}", 415)
     length = headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > LARGEST_BODY:
-        return PlainTextResponse(f"say how long it is; at most {LARGEST_BODY} bytes", 413)
+    if not length.isdecimal():
+        return PlainTextResponse("say how long it is (Content-Length)", 411)
+    if int(length) > LARGEST_BODY:
+        return PlainTextResponse(f"the file is too large: at most {LARGEST_BODY // 2**20} MB can be sent", 413)
     return None

@@ -1,9 +1,9 @@
 """The server of the review page, with its pages, its pictures and its API."""
 
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query, Request
@@ -24,9 +24,6 @@ from neardup.review.page.renewing import Renewing
 from neardup.review.page.searches import Searches
 from neardup.review.page.security import Guard
 from neardup.review.page.tones import toned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 STATIC = Path(__file__).parent / "static"
 """Folder of the page's script and style."""
@@ -49,13 +46,7 @@ def create_app(desk: Desk, names: frozenset[str], token: str = "") -> Guard:
 
 def _application(desk: Desk) -> FastAPI:
     """The application over the results of one run."""
-
-    @asynccontextmanager
-    async def living(_: FastAPI) -> "AsyncIterator[None]":
-        yield
-        desk.pictures.close()
-
-    app = FastAPI(title="neardup review", docs_url=None, redoc_url=None, openapi_url=None, lifespan=living)
+    app = FastAPI(title="neardup review", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     pages, searches = Pages(desk), Searches(desk)
     _answer_errors(app, pages)
@@ -96,7 +87,7 @@ def _add_pictures(app: FastAPI, desk: Desk) -> None:
     @app.get("/photo/{sha256}/{side}.jpg")
     def picture(sha256: str, side: int) -> Response:
         if side not in SIDES or len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):  # noqa: PLR2004
-            raise ArchiveError("no photo of these results is known by that number")
+            raise ArchiveError("no photo of these results has that SHA-256")
         cached = {"Cache-Control": f"private, max-age={YEAR_S}, immutable"}
         # Read whole, because another thread may replace the file by the same picture while it is sent.
         return Response(desk.pictures.jpeg(sha256, side).read_bytes(), headers=cached, media_type="image/jpeg")

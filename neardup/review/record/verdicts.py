@@ -84,7 +84,7 @@ class Verdict:
         verdict: one of `ANSWERS`, or `WITHDRAWN`.
         who: the person, as they call themselves; not empty.
         queue: one of `QUEUES`.
-        relation: what kind of copy it is, as shown or as the person corrected it; may be empty.
+        relation: what kind of copy it is, where the person corrected what was shown; else empty.
         direction: which photo the other was made from, one of `DIRECTIONS`.
         note: what the person wrote beside it; may be empty.
         shown: all that the person saw (probability, band, thresholds, similarity, inliers, fingerprints of `encoder`,
@@ -169,8 +169,9 @@ class Verdict:
             raise VerdictError(f"what was shown of a pair cannot be kept ({error}): give values of JSON") from error
 
     def says_what(self, other: "Verdict") -> bool:
-        """Whether another one is this very verdict, sent again; its time and the seconds may differ."""
-        return replace(self, time="", seconds=None) == replace(other, time="", seconds=None)
+        """Whether another one is this very verdict, sent again; its time, the seconds and what was shown may differ."""
+        mine, others = (replace(one, time="", seconds=None, shown=MappingProxyType({})) for one in (self, other))
+        return mine == others
 
 
 def by_pair(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
@@ -264,7 +265,7 @@ class Verdicts:
             raise StorageError(f"nothing was stored: {refusal(self.place, error, 'takes no verdict')}") from error
 
     def _insert(self, connection: Connection, verdict: Verdict) -> bool:
-        """Add one verdict within a transaction; the insertion comes first, so that a second writer waits for it."""
+        """Add one verdict within a transaction; one that is there already is compared."""
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         names = ("id", "time", "who", "queue", "first", "second", "verdict", "relation", "direction", "note", "seconds")
         values = {name: _storable(getattr(verdict, name)) for name in names} | {"shown": verdict.shown_json()}

@@ -2,9 +2,13 @@
 
 import { ask, notice, person } from "./review.js";
 
+let changing = false; // the second click of a double click is no second change
+
 document.addEventListener("submit", async (event) => {
   if (event.target.method === "dialog") return;
   event.preventDefault();
+  if (changing) return;
+  changing = true;
   const fields = new FormData(event.target, event.submitter), there = new URL(location);
   const [other, undo, grouping] = [Number(fields.get("other")), fields.get("undo"), fields.get("grouping")];
   try {
@@ -12,5 +16,8 @@ document.addEventListener("submit", async (event) => {
     const answer = await ask(event.target.action, change);
     for (const [name, value] of Object.entries(answer)) there.searchParams.set(name, value);
     location.replace(there);
-  } catch (error) { notice(error.message); }
+  } catch (error) {
+    notice(error.message);
+    changing = false;
+  }
 });

@@ -16,7 +16,8 @@ const list = (storage, name) => ({
 const outbox = list(localStorage, `neardup.unsent.${setup.place}`);
 const past = list(sessionStorage, `neardup.past.${location.pathname}`);
 const session = sessionStorage.getItem("neardup.session") || crypto.getRandomValues(new Uint32Array(3)).join("-");
-sessionStorage.setItem("neardup.session", session);
+sessionStorage.removeItem("neardup.session"); // it outlives a reload, but is not copied into a duplicate of the tab
+addEventListener("pagehide", () => sessionStorage.setItem("neardup.session", session));
 
 /** A pair's part of the page, as soon as its photos are decoded. */
 async function drawn(task) {
@@ -60,7 +61,7 @@ async function next() {
   show(task, part);
   resume(task);
   shownAt = performance.now();
-  announce(`${part.querySelector(".photos").ariaLabel} ${by("progress")?.textContent}`);
+  announce(`${part.querySelector(".photos").getAttribute("aria-label")} ${by("progress")?.textContent}`);
   const pair = `${task.photo.sha256}/${task.partner.sha256}`;
   const visible = () => { if (tasks[0] === task) document.body.dataset.shown = pair; };
   requestAnimationFrame(() => requestAnimationFrame(visible));
@@ -130,8 +131,10 @@ async function send() {
     for (let [first] = outbox.get(); first; [first] = outbox.get()) {
       const refused = await ask(first.address, first.body).catch((error) => error);
       if (refused instanceof Error && ![404, 422].includes(refused.status)) throw refused;
-      if (refused instanceof Error) notice(refused.message);
       outbox.set(outbox.get().filter((one) => JSON.stringify(one) !== JSON.stringify(first)));
+      if (!(refused instanceof Error)) continue;
+      notice(refused.message);
+      if (setup.one) return; // the page of one pair is left only once its answer was taken
     }
     const before = by("notice").dataset.unsent;
     delete by("notice").dataset.unsent;
@@ -158,8 +161,8 @@ function answer(verdict) {
   remember({ id, verdict });
   done("/api/verdict", {
     id, photo: task.photo.sha256, partner: task.partner.sha256, verdict, who: person(), queue: setup.queue,
-    ...correction, relation: correction.relation || task.relation || "",
-    seconds: Math.min((performance.now() - shownAt) / 1000, LONGEST_S), supersedes: task.said.map((one) => one.id),
+    ...correction, seconds: Math.min((performance.now() - shownAt) / 1000, LONGEST_S),
+    supersedes: task.said.map((one) => one.id),
   });
 }
 
