@@ -1,1 +1,1 @@
-"""Prefect flows; one flow a file, and its body reads like the picture in the README."""
+"""Prefect flows, one a file; a body lists the tasks in the order in which they run."""

@@ -54,7 +54,7 @@ def duplicates(
         archive: folder of the photos; it is only read.
         out: folder of the results.
         encoder: an MLflow model or any other encoder; else the champion, or the one that is shipped.
-        threshold: least similarity of a pair; else any where pairs are decided, or the encoder's threshold.
+        threshold: least similarity of a pair; left out, any where a decision judges pairs, else the encoder's own.
         device: auto, cpu, cuda or mps.
         precision: numbers that the encoder computes with; other than fp32 only if its effect was measured.
         settings: which files are photographs; every image of a folder that is not laid out as they say.

@@ -38,7 +38,7 @@ def watch(
         out: folder of the results; it remembers what was seen.
         settings: which files are photographs.
         encoder: an MLflow model or any other encoder; else the champion, or the one that is shipped.
-        threshold: least similarity of a pair; else any where pairs are decided, or the encoder's threshold.
+        threshold: least similarity of a pair; left out, any where a decision judges pairs, else the encoder's own.
         device: auto, cpu, cuda or mps.
         store: folder or URL of the vectors, which other flows may share; else in `out`.
         verify: whether local features verify the pairs that vectors propose.

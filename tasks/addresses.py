@@ -24,7 +24,9 @@ _USER = re.compile(r"(?<=://)(?:[^/\s'\"]*|[^/\s'\"@:]*:(?!\d+/)[^\s@]*)@")
 
 SQLAlchemy accepts passwords with slashes, as long as no port follows the slash, and with quotation marks.
 """
-_SECRET = re.compile(r"(?i)([?&](?:\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]*")
+_SECRET = re.compile(
+    r"(?i)([?&](?:[\w-]*(?:password|passphrase|token|secret|key|signature|credential)|passwd|pwd|sig)=)[^&\s'\"]*"
+)
 """A parameter of an address that holds a password, with its value."""
 
 

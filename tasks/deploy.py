@@ -36,11 +36,14 @@ def deploy(project: Path, report: Callable[[str], object]) -> None:
         report: Is called with a line for each automation, and if the deployments would find no photo.
 
     Raises:
-        ConfigError: PREFECT_API_URL is not set, or a settings file is wrong.
+        ConfigError: the server, the archive or the output folder is not named, or a settings file is wrong.
         ServerError: a deployment was refused.
     """
-    if not os.environ.get("PREFECT_API_URL"):
-        raise ConfigError("PREFECT_API_URL is not set: name the Prefect server that is to know the deployments")
+    if missing := [name for name in ("PREFECT_API_URL", ARCHIVE, OUT) if not os.environ.get(name)]:
+        raise ConfigError(
+            f"not set: {', '.join(missing)}; name the Prefect server that is to know the deployments, their archive "
+            "and their output folder"
+        )
     with get_client(sync_client=True) as client:
         _make_pool(client)
         if not _deploy_all(project):
@@ -48,8 +51,7 @@ def deploy(project: Path, report: Callable[[str], object]) -> None:
         for line in apply_automations(project / AUTOMATIONS, client):
             report(line)
         _await_runs(client)
-    if os.environ.get(ARCHIVE) and os.environ.get(OUT):
-        warn_of_no_photo(Path(os.environ[ARCHIVE]), Path(os.environ[OUT]), report)
+    warn_of_no_photo(Path(os.environ[ARCHIVE]), Path(os.environ[OUT]), report)
 
 
 def _deploy_all(project: Path) -> bool:

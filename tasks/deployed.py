@@ -6,6 +6,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
+from neardup.archive.prepare import remembered_root
 from neardup.settings.file import load_settings
 from neardup.settings.schema import Settings
 from tasks.settings_files import describe, flatten, read_files, settings_files
@@ -21,7 +22,7 @@ def settings_of_run(given: Settings, out: Path, archive: Path | None = None, **p
     Args:
         given: the parameters of the flow run, as settings.
         out: the output folder.
-        archive: the archive, where the flow reads one.
+        archive: the archive, where the flow reads one; else the one that `out` was prepared from.
         places: parameter of the flow → where its value stands in the settings; `""` for all of them.
 
     Raises:
@@ -31,6 +32,7 @@ def settings_of_run(given: Settings, out: Path, archive: Path | None = None, **p
     run = context.flow_run if context else None
     if run is None or run.deployment_id is None:
         return given
+    archive = archive or remembered_root(out)
     with get_client(sync_client=True) as client:
         deployed = flatten(client.read_deployment(run.deployment_id).parameters, places)
     parameters = flatten(run.parameters, places)

@@ -37,6 +37,8 @@ from tasks.cluster import spread
 from tasks.decisions import links_of
 from tasks.running import RETRY, outside_fault
 
+FAST = 10
+"""Things done in a second above which a line about the progress has whole numbers."""
 REPORT_EVERY = 10.0
 """Seconds between two lines of progress: often enough to see that work continues, in a log of hours."""
 
@@ -119,10 +121,10 @@ class _Progress:
             return
         self.next = now + REPORT_EVERY
         elapsed = max(now - self.began, 1e-9)
-        rate = self.count / elapsed
+        rate = f"{self.count / elapsed:,.0f}" if self.count > FAST * elapsed else f"{self.count / elapsed:.1f}"
         seconds = (self.effort - self.spent) * elapsed / self.spent if self.spent else None
         left = f", {duration(seconds)} left" if seconds is not None else ""  # files may have gone away
-        self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.0f} a second{left}")
+        self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate} a second{left}")
 
 
 @task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)

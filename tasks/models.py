@@ -33,7 +33,7 @@ def fetch_encoder(name: str, uri: str, cache: Path) -> str:
     with reachable(uri):
         try:
             source, made = _source(MlflowClient(uri), name)
-            folder = cache / digest_of(uri, source, made)[:16]
+            folder = cache.resolve() / digest_of(uri, source, made)[:16]
             missing = EncoderError
             if not folder.is_dir():
                 _fetch(source, folder)

@@ -191,6 +191,11 @@ def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -
             raise PromotionError(f"{tracking.shown} holds no challenger for {MODEL}: run `neardup experiment` first")
         if challenger.version == champion.version:
             return "The challenger is the champion already: there is nothing to do."
+        for found in (challenger, champion):
+            if not {"base", "test_set", "approach"} <= found.tags.keys():
+                raise PromotionError(
+                    f"version {found.version} of {MODEL} was not made by an experiment of neardup: name one that was"
+                )
         base = challenger.tags["base"]  # the fingerprint of zero-shot, too, unless similarities are normalised
         zero_shot = _versions(client, fingerprint=base, test_set=test_set)
         zero_shot += _versions(client, approach="zero-shot", base=base, test_set=test_set)
@@ -294,23 +299,25 @@ def rollback(tracking: Tracking, to: str | None = None) -> str:
             raise PromotionError(
                 f"version {champion.version} of {MODEL} is the champion already: there is nothing to do"
             )
-        sentence = f"Rolled back: version {target.version} is champion again in place of version {champion.version}."
+        sentence = f"Rolled back: version {target.version} is champion in place of version {champion.version}."
         if to:
             client.set_model_version_tag(MODEL, target.version, "former_champion", champion.version)
-        client.set_registered_model_alias(MODEL, CHAMPION, target.version)
         challenger = _aliased(client, CHALLENGER)
         if challenger is not None and challenger.version == champion.version:
             client.delete_registered_model_alias(MODEL, CHALLENGER)
         _record(client, champion.version, ROLLED_BACK, sentence)
         _record(client, target.version, "champion", sentence)
+        # Last, so that the same command, given again after the server went away, does the same.
+        client.set_registered_model_alias(MODEL, CHAMPION, target.version)
         return sentence
 
 
 def _record(client: MlflowClient, version: str, outcome: str, paragraph: str) -> None:
     """Put a dated paragraph on top of the version's description, and the outcome in its tag `verdict`."""
     before = client.get_model_version(MODEL, version).description or ""
-    text = f"{_now()}: {paragraph}"
-    client.update_model_version(MODEL, version, f"{text}\n\n{before}".strip()[:DESCRIPTION_LENGTH])
+    text = f"{_now()}: {paragraph}\n\n{before}".strip()
+    if not before.partition("\n")[0].endswith(f": {paragraph}"):  # as where a command is given again
+        client.update_model_version(MODEL, version, text[:DESCRIPTION_LENGTH])
     client.set_model_version_tag(MODEL, version, "verdict", outcome)
 
 

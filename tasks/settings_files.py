@@ -38,7 +38,7 @@ def read_files(files: list[Path], archive: Path | None) -> Flat:
 
 
 def describe(path: Path, archive: Path | None) -> str:
-    """How a line names a settings file."""
+    """Name a settings file in a sentence: `[prepare] of …` for the archive's, else its path."""
     return f"[prepare] of {path}" if archive is not None and path.parent == archive else str(path)
 
 

@@ -21,6 +21,7 @@ from prefect.runtime import flow_run
 import neardup
 from neardup.settings.schema import MODEL_URIS
 from neardup.stages import STATE, digest_of, models_of, replacing
+from neardup.words import typed
 from tasks.addresses import address_without_credentials, reachable
 from tasks.empty_databases import begin_database, keep_database
 
@@ -240,7 +241,7 @@ class Tracking:
         if self.uri.startswith("http"):
             experiment_id = self.client.get_run(run_id).info.experiment_id
             return f"{self.shown.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-        return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {self.shown}"
+        return f"{typed(Path(sys.executable).parent / 'mlflow')} ui --backend-store-uri {typed(self.shown)}"
 
 
 def is_logged(run: "Run") -> bool:

@@ -66,6 +66,9 @@ def translate_legends(out: Path, settings: TranslateSettings) -> dict[str, Any]:
         Under `stopped` the sentence that says why not all was translated, or None.
     """
     log = get_run_logger()
+    if not (out / "training_set.csv").is_file():
+        log.info("Nothing was prepared in %s yet: there is nothing to translate.", out)
+        return {"stopped": None}
     translation = translate(out, settings, log.info)
     if translation.stopped:
         log.warning(translation.stopped)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import sqlite3
 from importlib import import_module
 from pathlib import Path
@@ -81,8 +82,16 @@ def test_the_help_lists_each_command_in_one_section() -> None:
         (OSError(errno.EROFS, "Read-only file system", b"out"), "out: read-only file system; it can only be read"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/proc/x"), "/proc/x: no such file or directory; look"),
         (sqlite3.OperationalError("database or disk is full"), "records of the run cannot be written"),
-        (sqlite3.DatabaseError("file is not a database"), "is damaged (file is not a database); move mlflow.db and"),
+        (
+            sqlite3.DatabaseError("file is not a database"),
+            "is damaged (file is not a database); if it is mlflow.db, put a",
+        ),
         (sqlite3.OperationalError("attempt to write a readonly database"), "(readonly database); ask for the right"),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Refused"),
+            ": connection refused; see whether the address is right",
+        ),
+        (socket.gaierror(socket.EAI_NONAME, "Name not known"), ": name not known; see whether the address is right"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), ": no space left on device; make room"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_better_model_is_promoted_and_rolled_back(own: Contest) -> None:
 
     back = contest.run("rollback")
     assert (back.returncode, contest.version("champion")) == (0, first), back.stderr
-    assert f"version {first} is champion again in place of version {second}" in back.stdout
+    assert f"version {first} is champion in place of version {second}" in back.stdout
     assert contest.client.get_model_version(MODEL, second).tags["verdict"] == "rolled back"
     with pytest.raises(PromotionError, match="is the first champion: name another one with --to VERSION"):
         rollback(contest.tracking)

@@ -84,7 +84,9 @@ def test_where_all_goes_right_the_report_says_no_more_than_that(prepared: Path, 
     page = write_report(tmp_path / "results", comparison, {}).read_text(encoding="utf-8")
     assert "No search went wrong." in page
     assert "Searches that went worst" not in page
-    assert f"with {distinct} groups a true value {100 * (1 - 0.05 ** (1 / distinct)):.1f} points worse cannot be" in page
+    assert (
+        f"with {distinct} groups a true value {100 * (1 - 0.05 ** (1 / distinct)):.1f} points worse cannot be" in page
+    )
 
 
 def test_no_search_is_among_the_best_and_the_worst(prepared: Path, tmp_path: Path) -> None:

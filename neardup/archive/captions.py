@@ -90,8 +90,14 @@ class Cache:
             with closing(sqlite3.connect(self._path, timeout=60)) as database, database:
                 yield database
         except sqlite3.DatabaseError as error:
-            sentence = f"{self._path}: the cache of translations cannot be used ({error}): mend it or move it away"
-            raise TranslationError(sentence) from error
+            advice = (
+                "make room on its disk, or wait for the program that uses it, and run the same command again"
+                if isinstance(error, sqlite3.OperationalError)
+                else "put a backup in its place; without it all is translated, and billed, again"
+            )
+            raise TranslationError(
+                f"{self._path}: the cache of translations cannot be used ({error}): {advice}"
+            ) from error
 
     def get(self, translator: str, source: str, texts: Iterable[str]) -> dict[str, str]:
         """Look up texts that were translated before: text → English."""

@@ -1,7 +1,6 @@
 """Prepare an archive: from sheets and folders to a test set, a training set and a report of discrepancies."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +17,8 @@ from neardup.archive.sheets import Sheet, find_workbooks, read_workbook
 from neardup.archive.testset import TestSet
 from neardup.archive.trainingset import TrainingSet, write_training_sheet
 from neardup.archive.walk import Skipped, composed
-from neardup.errors import ArchiveError
-from neardup.images import FORMATS, suffix_of
+from neardup.errors import ArchiveError, UnreadableImageError
+from neardup.images import FORMATS, read_content, suffix_of
 from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
@@ -273,12 +272,12 @@ def copy_photos(root: Path, photos: Sequence[tuple[str, str, str]], folder: Path
     claim(folder, keep={name for _, name, _ in photos})
     for path, name, sha256 in bar(photos, f"copying to {folder.name}", unit="photo", disable=None):
         target = folder / name
+        if target.is_file() and digest_file(target) == sha256:
+            continue
         try:
-            if target.is_file() and digest_file(target) == sha256:
-                continue
-            with replacing(target) as partial:
-                shutil.copyfile(root / path, partial)
-                if digest_file(partial) != sha256:
-                    raise ArchiveError(f"{root / path} changed while it was copied: run the same command again")
-        except OSError as error:
-            raise ArchiveError(f"{root / path} cannot be copied to {target} ({error.strerror}): run again") from error
+            data = read_content(root / path, sha256)
+        except (FileNotFoundError, UnreadableImageError) as error:
+            why = "it is gone" if isinstance(error, FileNotFoundError) else str(error)
+            raise ArchiveError(f"{root / path} cannot be copied ({why}): run the same command again") from error
+        with replacing(target) as partial:
+            partial.write_bytes(data)

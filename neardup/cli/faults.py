@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,10 @@ ADVICE: Mapping[int, str] = MappingProxyType(
         errno.EPERM: "ask for the right to read and write it, or name another folder",
         errno.EROFS: "it can only be read, so name another folder for what is to be written",
         errno.ENAMETOOLONG: "choose a shorter name",
+        **dict.fromkeys(
+            (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, socket.EAI_NONAME),
+            "see whether the address is right and its server runs, and run the same command again",
+        ),
         errno.EMFILE: "allow more open files with `ulimit -n 4096` and run the same command again",
     }
 )
@@ -49,12 +54,13 @@ def sentence_of(error: BaseException) -> str | None:
         return "there is too little memory: end other programs and run the same command again, it goes on where it was"
     fault = system_error(error)
     if fault and fault.errno is not None:
-        what = os.strerror(fault.errno)
+        # An address that does not resolve has a number that is none of the system's.
+        what = os.strerror(fault.errno) if fault.errno > 0 else fault.strerror or str(fault)
         return f"{_place(fault.filename)}{what[:1].lower()}{what[1:]}; {ADVICE.get(fault.errno, SEE_WHERE)}"
     if said := next((text for text in DAMAGED if text in str(error)), None):
         return (
-            f"a database of the records of runs is damaged ({said}); move mlflow.db and .neardup/prefect of the output "
-            "folder away, and both are made anew"
+            f"a database of the records of runs is damaged ({said}); if it is mlflow.db, put a backup in its place, "
+            "for it holds models and runs; .neardup/prefect of the output folder may be moved away, and is made anew"
         )
     said = next((text for text in OF_SQLITE if text in str(error)), None)
     return said and f"the records of the run cannot be written ({said}); {ADVICE[OF_SQLITE[said]]}"

@@ -110,4 +110,4 @@ def _isolate(out: Path) -> None:
 def echo_mlflow(page: str | None) -> None:
     """Print where a person looks at the run, or that it could not be logged."""
     place = page or "not logged: the server is away; run the same command again"
-    click.echo(f"{'MLflow':<14} {place.replace(f'{Path.cwd()}/', '')}")
+    click.echo(f"{'MLflow':<14} {place}")

@@ -70,7 +70,8 @@ class LiveView(logging.Handler):
             return
         step = self.steps.setdefault(_plain(name), Step(time.monotonic()))
         if message.startswith(ENDED):
-            step.ended, step.well = time.monotonic(), "Completed" in message or "Cached" in message
+            step.ended = time.monotonic()
+            step.well = step.well and ("Completed" in message or "Cached" in message)  # one line stands for all shards
         elif record.levelno == logging.INFO:
             step.fact = one_line(message.splitlines()[0]) if message else ""
 

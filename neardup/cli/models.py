@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     type=click.Choice(["none", "classic", "press"]),
     default="none",
     show_default=True,
-    help="Vary the photos on the fly; any recipe makes the third approach.",
+    help="Vary the photos on the fly; any recipe makes the approach fine-tuned-augmented.",
 )
 @click.option("--adapted", is_flag=True, help="Learn from copies of the archive's photos instead; needs no legend.")
 def train(
@@ -93,7 +93,11 @@ def train(
 
 @click.command()
 @options(OUT, ARCHIVE_CONFIG, ENCODER, DEVICE, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
-@click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
+@click.option(
+    "--augmentation",
+    type=click.Choice(["classic", "press"]),
+    help="Recipe by which fine-tuned-augmented varies the photos.",
+)
 @click.option(
     "--precision",
     "dtype",
@@ -137,7 +141,11 @@ def evaluate(out: Path, config: Path | None, as_json: bool, dtype: "Dtype | None
 @click.command()
 @ARCHIVE
 @options(OUT, ARCHIVE_CONFIG, ENCODER, DEVICE, TRANSLATOR, DISTRACTORS, QUERIES, TRAIN, ALSO_VERIFIED, JSON)
-@click.option("--augmentation", type=click.Choice(["classic", "press"]), help="Recipe of the third approach.")
+@click.option(
+    "--augmentation",
+    type=click.Choice(["classic", "press"]),
+    help="Recipe by which fine-tuned-augmented varies the photos.",
+)
 @click.option("--write-augmented", is_flag=True, default=None, help="Also write train_dataset_aug/.")
 def experiment(
     archive: Path, out: Path, config: Path | None, translator: str | None, as_json: bool, **values: Any

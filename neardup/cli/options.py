@@ -74,7 +74,7 @@ CHAMPION = options(
     click.option(
         "--threshold",
         type=click.FloatRange(-1, 1),
-        help="Least similarity of a pair; else any where pairs are decided, or the encoder's threshold.",
+        help="Least similarity of a pair. Left out: any, where a decision judges pairs; else the encoder's own.",
     ),
 )
 

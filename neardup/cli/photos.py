@@ -96,7 +96,9 @@ def embed(
 @click.option("--page", type=FILE, help="Also show the hits as pictures, in this HTML file.")
 @click.option("--photos", type=FOLDER, help="Folder that was embedded, if it is elsewhere now or a store is searched.")
 @click.option(
-    "--approximate", is_flag=True, help="Search an index beside the vectors, for over a million; says what it misses."
+    "--approximate",
+    is_flag=True,
+    help="Search an index beside the vectors, for over a million photos; says how many hits it misses.",
 )
 @options(ARCHIVE_CONFIG, ENCODER, DEVICE, DTYPE, MEASURED, JSON, VERIFY)
 def search(

@@ -12,8 +12,19 @@ from neardup.errors import ConfigError
 
 @click.command()
 @options(OUT, ARCHIVE_CONFIG, DEVICE, JSON)
-@click.option("--metric", default="ndcg", show_default=True, help="What must gain.")
-@click.option("--margin", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Least gain.")
+@click.option(
+    "--metric",
+    default="ndcg",
+    show_default=True,
+    help="Metric that must gain, as comparison.csv has them: ndcg, micro_ap, f1, top_1, …",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1),
+    default=0.005,
+    show_default=True,
+    help="Least gain, 0 to 1; 0.005 is half a point.",
+)
 @click.option("--version", "challenger", help="Version to promote; else the alias challenger.")
 def promote(
     out: Path,

@@ -26,7 +26,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "Keep it running": {
             "up": "Start the servers and the nightly runs.",
-            "down": "End them.",
+            "down": "End the servers and the runs in progress.",
             "promote": "Use a new model, if it is better beyond chance.",
             "rollback": "Use the former model again.",
         },

@@ -22,7 +22,9 @@ STATE = click.option(
 @click.command()
 @STATE
 @click.option("--archive", type=FOLDER, help="The deployments' archive; else as before, or that of `neardup demo`.")
-@click.option("--out", type=FOLDER, help="Their results; else as before, or results (without --archive the demo's).")
+@click.option(
+    "--out", type=FOLDER, help="Folder of their results; else as before, or results (without --archive the demo's)."
+)
 @click.option("--host", help="Interface to listen on; this machine only, if left out.")
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), help="MLflow's port; 5000 if left out.")
 @click.option("--prefect-port", type=click.IntRange(1, 65535), help="Prefect's port; 4200 if left out.")

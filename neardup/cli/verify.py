@@ -14,8 +14,8 @@ def verify(out: Path, config: Path | None, *, as_json: bool) -> None:
     """Verify the test set's nearest pairs, and fit what decides pairs to the ground truth.
 
     Each evaluated approach is measured by its vectors alone and verified, by folds of the groups. The decision, in
-    the approach's folder, is what `neardup duplicates` with that encoder takes from then on, if it can link any pair
-    and verdicts have moved none since.
+    the approach's folder, is what `neardup duplicates` with that encoder takes from then on, unless it can link no
+    pair, or one that was fitted again to verdicts is in the folder.
 
     \b
     Example: neardup verify --out results

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from neardup.archive.scan import scan
+from neardup.archive.walk import Skipped
 from neardup.arrays import Ints
 from neardup.decide.decision import Decision
 from neardup.decide.promises import FalseLinks, photos_with_false_links
@@ -49,11 +50,13 @@ class Decoys:
     Attributes:
         false_links: the bound, and what it rests on.
         left_out: photographs that are in the collection byte for byte and thus are no decoys.
+        unreadable: files and folders of the decoys that cannot be read.
         linked: the best link of each decoy that has one.
     """
 
     false_links: FalseLinks
     left_out: int
+    unreadable: tuple[Skipped, ...]
     linked: tuple[LinkedDecoy, ...]
 
     @property
@@ -62,6 +65,10 @@ class Decoys:
         lines = self.false_links.sentence()
         if self.left_out:
             lines += f" Left out, for the collection has the same bytes: {counted(self.left_out, 'decoy')}."
+        if self.unreadable:
+            first = self.unreadable[0]
+            number = counted(len(self.unreadable), "more could", "more could")
+            lines += f" {number} not be read; the first: {first.path} ({first.reason})."
         if self.linked:
             lines += " Those that were linked are in decoys.csv: look whether the collection has them after all."
         return lines
@@ -126,7 +133,7 @@ def search_decoys(
             chance = found.probability or 0.0
             linked.append(LinkedDecoy(decoys.paths[row], hit.path, hit.similarity, chance, found.sentence))
     bound = photos_with_false_links(len(collected.contents), len(searched), len(linked))
-    return Decoys(bound, len(queries) - len(searched), tuple(linked))
+    return Decoys(bound, len(queries) - len(searched), tuple(listed.left_out), tuple(linked))
 
 
 def _gallery(triangle: Triangle, files: Files) -> tuple[Ints, list[str], list[str]]:

@@ -103,7 +103,7 @@ class Recipe:
         Literal["none", Augmentation],
         Field(
             description="recipe applied on the fly: `classic` is the prior project's, `press` what newspapers do; in "
-            "an experiment each approach sets it, the third to what `augmentation` at the top says."
+            "an experiment each approach sets it, `fine-tuned-augmented` to what `augmentation` at the top says."
         ),
     ] = "none"
     copies: Annotated[int, Field(ge=1, description="variants a photo; epoch e sees copy e modulo `copies`.")] = 5

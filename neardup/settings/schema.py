@@ -103,7 +103,7 @@ class TranslateSettings:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Where the tasks of `neardup duplicates` run: the photos of a folder, however many, and all their pairs."""
+    """Where the tasks of `neardup duplicates` run, and where every command that encodes keeps its vectors (`store`)."""
 
     runner: Annotated[
         Literal["threads", "dask"],
@@ -216,7 +216,9 @@ class Settings:
             "the first.",
         ),
     ] = 1
-    augmentation: Annotated[Augmentation, Field(description="recipe of the third approach.")] = "classic"
+    augmentation: Annotated[
+        Augmentation, Field(description="recipe by which `fine-tuned-augmented` varies the photos.")
+    ] = "classic"
     distractors: Annotated[
         int,
         Field(
@@ -270,9 +272,10 @@ class Settings:
     tune: Annotated[TuneSettings, Field(description="what `neardup tune` searches.")] = field(
         default_factory=TuneSettings
     )
-    cluster: Annotated[ClusterSettings, Field(description="where `neardup duplicates` runs.")] = field(
-        default_factory=ClusterSettings
-    )
+    cluster: Annotated[
+        ClusterSettings,
+        Field(description="where `neardup duplicates` runs, and the store of vectors of every command."),
+    ] = field(default_factory=ClusterSettings)
     onnx: Annotated[OnnxSettings, Field(description="how photos are prepared for an ONNX file.")] = field(
         default_factory=OnnxSettings
     )

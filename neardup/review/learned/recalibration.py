@@ -220,7 +220,8 @@ def recalibrate(out: Path, verdicts: Verdicts) -> Recalibration:
     fitted = _fitted(run, links, history, drawn, prepared, seed)
     if stage.done():
         return replace(fitted, new=False)
-    save_known_pairs(out / KNOWN_PAIRS, history, links)
+    if history:
+        save_known_pairs(out / KNOWN_PAIRS, history, links)
     if fitted.decision is None and not moved and fitted.missing:
         return fitted
     restored = fitted.decision is None and moved and _differs(out / DECISION, run.base)
