@@ -10,11 +10,11 @@ from neardup.encode.onnx_file import prepared
 from neardup.experiment import Step
 from neardup.settings.schema import Settings
 from neardup.stages import Stage
-from tasks.running import RETRY, outside_fault, run
+from tasks.running import RETRY, run
 from tasks.tracking import Tracking
 
 
-@task(name="fingerprint", retry_condition_fn=outside_fault, **RETRY)
+@task(name="fingerprint", **RETRY)
 def encoder_fingerprint(name: str) -> str:
     """Compute the fingerprint of the encoder that all approaches start from; fails if it cannot be loaded."""
     return load_encoder(name).fingerprint
@@ -27,7 +27,7 @@ def load_base(tracking: Tracking, settings: Settings) -> tuple[Settings, str]:
     return replace(settings, encoder=encoder), encoder_fingerprint(encoder)
 
 
-@task(name="step", task_run_name="{step.title}", retry_condition_fn=outside_fault, **RETRY)
+@task(name="step", task_run_name="{step.title}", **RETRY)
 def step_task(stage: Stage, step: Step) -> dict[str, Any]:  # noqa: ARG001 - `run` hands each task its stage
     """Take a step; a killed training goes on from its last epoch."""
     return step.take(get_run_logger().info)

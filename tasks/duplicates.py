@@ -35,10 +35,10 @@ from neardup.verify.verifier import CORES, evidence_fingerprint
 from neardup.words import counted, duration
 from tasks.cluster import spread
 from tasks.decisions import links_of
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY
 
 FAST = 10
-"""Things done in a second above which a line about the progress has whole numbers."""
+"""Things done in a second from which on a line about the progress has whole numbers."""
 REPORT_EVERY = 10.0
 """Seconds between two lines of progress: often enough to see that work continues, in a log of hours."""
 
@@ -52,13 +52,13 @@ WRITING = 20
 """Least time until the next write as a multiple of the last one's duration, as each writes all evidence."""
 
 
-@task(name="encode shard", retry_condition_fn=outside_fault, **RETRY)
+@task(name="encode shard", **RETRY)
 def encode(collection: Collection, paths: tuple[str, ...]) -> Encoded:
     """Encode the photos of one shard into the store."""
     return encode_shard(collection, paths)
 
 
-@task(name="search block", task_run_name="search block {block}", retry_condition_fn=outside_fault, **RETRY)
+@task(name="search block", task_run_name="search block {block}", **RETRY)
 def search(collection: Collection, threshold: float, block: Block, most: int | None = None) -> int:
     """Search one block of the triangle; its pairs go to the store."""
     return search_block(collection, threshold, block, most)
@@ -121,13 +121,15 @@ class _Progress:
             return
         self.next = now + REPORT_EVERY
         elapsed = max(now - self.began, 1e-9)
-        rate = f"{self.count / elapsed:,.0f}" if self.count > FAST * elapsed else f"{self.count / elapsed:.1f}"
+        rate = self.count / elapsed
         seconds = (self.effort - self.spent) * elapsed / self.spent if self.spent else None
         left = f", {duration(seconds)} left" if seconds is not None else ""  # files may have gone away
-        self.log(f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate} a second{left}")
+        self.log(
+            f"{self.verb} {self.count:,} of {self.total:,} {self.unit}, {rate:,.{int(0 < rate < FAST)}f} a second{left}"
+        )
 
 
-@task(name="verify pairs", retry_condition_fn=outside_fault, **RETRY)
+@task(name="verify pairs", **RETRY)
 def verify(
     root: Path, paths: dict[str, str], pairs: list[tuple[str, str]], state: Path, max_pixels: int, cores: int
 ) -> list[Evidence]:
@@ -217,7 +219,7 @@ def require_decision(decision: Decision | None) -> None:
         )
 
 
-@task(name="decoys", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="decoys", cache_policy=NO_CACHE, **RETRY)
 def look_for_decoys(triangle: Triangle, here: Present, folder: Path, decision: Decision, out: Path) -> Decoys:
     """Search for foreign photographs in the collection, to bound how many photos have a false link."""
     collection = triangle.collection

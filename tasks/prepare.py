@@ -7,10 +7,10 @@ from prefect import get_run_logger, task
 
 from neardup.archive.prepare import prepare
 from neardup.settings.schema import PrepareSettings
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY
 
 
-@task(name="prepare", retry_condition_fn=outside_fault, **RETRY)
+@task(name="prepare", **RETRY)
 def prepare_archive(archive: Path, out: Path, settings: PrepareSettings) -> dict[str, Any]:
     """Scan the archive and make the test set, the training set and the discrepancy report.
 

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from neardup.measure.promotion import Promotion
 from neardup.stages import digest_of, read_json, write_json
 from tasks.registry import Candidates
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY
 from tasks.tracking import Tracking
 
 
@@ -26,7 +26,7 @@ def verdict_of(candidates: Candidates, promotion: Promotion) -> dict[str, Any]:
     }
 
 
-@task(name="log promotion", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="log promotion", cache_policy=NO_CACHE, **RETRY)
 def log_promotion(tracking: Tracking, verdict: dict[str, Any] | None = None) -> None:
     """Write a verdict to `promotion/verdict.json` and log it as a run; one that was logged before is not logged again.
 

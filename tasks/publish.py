@@ -9,7 +9,7 @@ from neardup.approach import Approach, validation_gain
 from neardup.errors import TrackingError
 from neardup.experiment import comparison_stage
 from tasks.registry import nominate, register
-from tasks.running import outside_fault
+from tasks.running import RETRY
 from tasks.runs import log_approach, log_comparison
 from tasks.tracking import Tracking, is_logged
 
@@ -45,7 +45,7 @@ def publish_approaches(tracking: Tracking, approaches: Sequence[Approach], paren
     nominate(tracking, versions, {approach.name: validation_gain(approach) for approach in approaches})
 
 
-@task(name="log-to-mlflow", retries=2, retry_delay_seconds=10, retry_condition_fn=outside_fault)
+@task(name="log-to-mlflow", **RETRY)
 def publish(tracking: Tracking, approaches: Sequence[Approach], counts: Mapping[str, float]) -> str:
     """Log what the tracking server does not have yet of an experiment.
 

@@ -25,7 +25,7 @@ from neardup.measure.evaluate import Evaluation, evaluate
 from neardup.measure.promotion import Promotion, decide_promotion
 from neardup.settings.schema import Settings
 from tasks.addresses import reachable
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY
 from tasks.runs import decided, ready_model, verified_values
 from tasks.tracking import Tracking
 
@@ -160,7 +160,7 @@ class Candidates:
     zero_shot: ModelVersion
 
 
-@task(name="find candidates", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="find candidates", cache_policy=NO_CACHE, **RETRY)
 def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -> Candidates | str:
     """The versions to compare on the test set of a folder; where there is nothing to compare, the sentence on why.
 
@@ -221,7 +221,7 @@ def _require(name: str, version: ModelVersion, test_set: str, out: Path) -> None
         )
 
 
-@task(name="measure", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="measure", cache_policy=NO_CACHE, **RETRY)
 def measure(tracking: Tracking, version: ModelVersion, out: Path, settings: Settings) -> Evaluation:
     """Evaluate a version on the test set of a folder; photos that its encoder has seen are not encoded again."""
     encoder = load_encoder(tracking.encoder(f"models:/{MODEL}/{version.version}"), settings.device)
@@ -252,7 +252,7 @@ def decide(candidates: Candidates, evaluations: Mapping[str, Evaluation], metric
     return replace(promotion, paragraph=f"{names} {promotion.paragraph}")
 
 
-@task(name="promote", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="promote", cache_policy=NO_CACHE, **RETRY)
 def promote(tracking: Tracking, candidates: Candidates, promotion: Promotion) -> None:
     """Move the alias `champion` if the challenger is promoted, and record the outcome either way.
 

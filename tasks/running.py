@@ -34,8 +34,6 @@ class _NoTraceback(logging.Filter):
 for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(_NoTraceback())
 
-RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30]}
-"""Options of `@task` for a task that may meet an outside fault; a server or a disk is often back after 30 seconds."""
 _LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Faults of the file system that do not go away by themselves, so that retrying is useless."""
 
@@ -44,6 +42,10 @@ def outside_fault(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bo
     """Whether a failure came from outside (network, server, database, disk), so that trying again may help."""
     fault = state.result(raise_on_failure=False)
     return isinstance(fault, (OSError, TrackingError, StorageError)) and not isinstance(fault, _LASTING)
+
+
+RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30], "retry_condition_fn": outside_fault}
+"""Options of `@task` for a task that may meet an outside fault; a server or a disk is often back after 30 seconds."""
 
 
 def quoted(**arguments: Any) -> dict[str, Any]:

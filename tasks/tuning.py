@@ -19,7 +19,7 @@ from neardup.train.finetune import EpochResult
 from neardup.tuning import ENDED, Tuning, best_trial, make_start, try_recipe
 from tasks.addresses import reachable
 from tasks.publish import publish_approaches
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY
 from tasks.tracking import Tracking, is_logged
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
@@ -28,13 +28,13 @@ REFERENCES = {"fine-tuned": "the default recipe", "zero-shot": "the encoder with
 """Approach that `tuned` is compared with → what a sentence calls it."""
 
 
-@task(name="start-of-study", retry_condition_fn=outside_fault, **RETRY)
+@task(name="start-of-study", **RETRY)
 def start_of_study(stage: Stage, tuning: Tuning) -> dict[str, Any]:
     """Measure the encoder before any trial, and how long one will take."""
     return stage.read() or make_start(tuning)
 
 
-@task(name="trial", task_run_name="trial {number}", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="trial", task_run_name="trial {number}", cache_policy=NO_CACHE, **RETRY)
 def try_trial(tuning: Tuning, trial: optuna.Trial, number: int, tracking: Tracking, parent: str | None) -> float | None:
     """Train by a trial's recipe and measure it.
 
@@ -139,7 +139,7 @@ def log_study(tracking: Tracking, tuning: Tuning, study: optuna.Study, gain: Fig
     return parent
 
 
-@task(name="log-study", retries=2, retry_delay_seconds=10, retry_condition_fn=outside_fault)
+@task(name="log-study", **RETRY)
 def publish_study(
     tracking: Tracking, tuning: Tuning, study: optuna.Study, approaches: Sequence[Approach], gain: Figure
 ) -> str:

@@ -17,11 +17,11 @@ from neardup.review.record.verdicts import Verdicts
 from neardup.stages import digest_file, digest_of
 from tasks.addresses import reachable
 from tasks.decisions import kept_verdicts
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY
 from tasks.tracking import Tracking, is_logged, metric_name
 
 
-@task(name="recalibrate", cache_policy=NO_CACHE, retry_condition_fn=outside_fault, **RETRY)
+@task(name="recalibrate", cache_policy=NO_CACHE, **RETRY)
 def fit_again(out: Path) -> Recalibration | None:
     """Fit the decision of an output folder again with its own or a team's verdicts; None if there never were any."""
     kept = kept_verdicts(out)

@@ -18,11 +18,11 @@ from neardup.settings.schema import Settings
 from neardup.stages import STATE, digest_file, read_json, write_json
 from neardup.verify.candidates import LEAST_SIMILARITY
 from tasks.decisions import judged_pairs, links_of
-from tasks.running import RETRY, outside_fault
+from tasks.running import RETRY
 from tasks.tracking import Tracking
 
 
-@task(name="watch", retry_condition_fn=outside_fault, **RETRY)
+@task(name="watch", **RETRY)
 def look_for_new(
     archive: Path, out: Path, settings: Settings, name: str, checkpoint: str, threshold: float | None, *, verify: bool
 ) -> tuple[Watched, list[Again]]:

@@ -1,6 +1,7 @@
 """Where a deployment's run takes its settings from, and what is said of an archive in which it would find no photo."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from prefect.flow_engine import run_flow_sync
 from neardup.builtin.demo import MadeArchive
 from neardup.errors import ConfigError
 from neardup.settings.schema import Settings
+from neardup.stages import write_json
 from tasks.deployed import settings_of_run
 from tasks.settings_files import warn_of_no_photo
 
@@ -20,7 +22,7 @@ PHOTOS = '[prepare]\nphotos = ["scans/**"]\n'
 
 
 @flow
-def read_settings(archive: Path, out: Path, settings: Settings = Settings()) -> Settings:  # noqa: B008 - frozen
+def read_settings(archive: Path | None, out: Path, settings: Settings = Settings()) -> Settings:  # noqa: B008 - frozen
     """The settings that a flow of the project works with."""
     return settings_of_run(settings, out, archive, settings="")
 
@@ -37,7 +39,7 @@ def folders(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / name) for name in ("archive", "out")}
 
 
-def deployed(folders: dict[str, str], standing: dict[str, Any], typed: dict[str, Any] | None) -> Settings:
+def deployed(folders: Mapping[str, str | None], standing: dict[str, Any], typed: dict[str, Any] | None) -> Settings:
     """The settings of a run of a deployment that has some, for which some were typed into the form."""
     with get_client(sync_client=True) as client:
         known = client.create_flow(read_settings)
@@ -67,6 +69,14 @@ def test_a_deployment_reads_the_settings_files(folders: dict[str, str]) -> None:
         "b.xlsx",
     )
     assert (found.train.epochs, found.train.seed, found.train.patience) == (3, 7, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect")
+def test_a_flow_that_names_no_archive_reads_that_of_its_output_folder(folders: dict[str, str]) -> None:
+    """As the commands do; else `tune` would train anew what `experiment` trained by the archive's settings."""
+    write_json(Path(folders["out"]) / ".neardup" / "archive.json", {"root": folders["archive"]})
+    assert deployed(folders | {"archive": None}, {}, None).prepare.photos == ("scans/**",)
 
 
 @pytest.mark.slow

@@ -261,7 +261,12 @@ def test_the_settings_say_what_a_photo_is(
     folder = archive_of(tmp_path / "photos", *paths)
     collection = open_collection(folder, str(tmp_path / "store"), small_encoder, "cpu", "fp32", settings)
     assert {path for shard in new_shards(collection, known(collection)) for path in shard} == photos
+    others = {1: ", and 1 other image is left out;", 2: ", and 2 other images are left out;"}.get(
+        len(paths) - len(photos), ""
+    )
     assert rule in collection.rule
+    assert others in collection.rule
+    assert ("left out" in collection.rule) == bool(others)
     assert "\n" not in collection.rule
 
 

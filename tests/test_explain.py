@@ -14,7 +14,7 @@ from test_verify import cropped, png, scene, screened, verified
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.decision import Decision
 from neardup.detect.explain import Explained, explain_files
-from neardup.detect.hits import verify_hits
+from neardup.detect.hits import VerifiedHit, best_first, verify_hits
 from neardup.encode.encoder import BUILTIN, load_encoder
 from neardup.errors import ArchiveError, UnreadableImageError
 from neardup.search.nearest import Hit
@@ -287,6 +287,12 @@ def test_no_match_and_too_little_structure_are_told_apart() -> None:
     apart = Evidence("a", "b", 400, 300, 400, 300, 200, 200)
     assert relation_of(apart).kind is Kind.NO_MATCH
     assert relation_of(replace(apart, keypoints_first=5)).kind is Kind.CANNOT_TELL
+    for few, said in (
+        ({"keypoints_first": 5}, "A has"),
+        ({"keypoints_second": 5}, "B has"),
+        ({"keypoints_first": 5, "keypoints_second": 9}, "A and B have"),
+    ):
+        assert relation_of(replace(apart, **few)).sentence() == f"Cannot tell: {said} too little structure to compare."
 
 
 @pytest.mark.parametrize("colour", ["white", "black", "grey"])
@@ -436,6 +442,17 @@ def test_a_hit_is_named_in_the_order_of_its_evidence() -> None:
     assert other is not None
     assert found.sentence.startswith("hit.png is a crop of query.png")
     assert other.sentence.startswith("query.png is a crop of hit.png")
+
+
+def test_hits_are_ordered_by_what_was_found_of_them() -> None:
+    """The photo itself first, then the most probable; what cannot be judged stays behind, in the order of likeness."""
+    like, far, gone, same = (Hit(name, name, value) for name, value in (("a", 0.9), ("b", 0.5), ("c", 0.8), ("d", 1.0)))
+    itself = replace(same, itself=True)
+    doubtful, sure = VerifiedHit(0.1, "review", "", "", 0), VerifiedHit(0.99, "link", "", "", 50)
+    hits, found = best_first([[itself, like, gone, far]], [[None, doubtful, None, sure]], 3)
+    assert (hits, found) == ([[itself, far, like]], [[None, sure, doubtful]])
+    undecided = [replace(proof, probability=None) for proof in (doubtful, sure)]
+    assert best_first([[like, far]], [undecided], 9) == ([[like, far]], [undecided])
 
 
 def test_a_search_leaves_a_cache_of_keypoints_within_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,12 +247,14 @@ def test_decoys_bound_the_false_links(team: dict[str, str], tmp_path: Path) -> N
         for number in numbers:
             Scene.of(number).image.save(folder / f"{number}.png")
     ImageOps.mirror(Scene.of(8).image).save(photos / "8 mirrored.png")
+    (decoys / "broken.png").write_bytes(b"no picture")
     result = neardup("duplicates", photos, "--out", out, "--decoys", decoys, "--json", cwd=tmp_path, **team)
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
     bound = photos_with_false_links(5, 5, 1)
     assert facts["false_links"]["expected_photos"] == pytest.approx(bound.expected_photos)
     assert "Left out, for the collection has the same bytes: 1 decoy." in facts["summary"]
+    assert "1 more could not be read; the first: broken.png (the content is no" in facts["summary"]
     linked = pd.read_csv(out / "duplicates" / "decoys.csv")
     assert linked[["decoy", "photo"]].to_numpy().tolist() == [["8.png", "8 mirrored.png"]]
     again = neardup("duplicates", photos, "--out", out, "--json", cwd=tmp_path, **team)

@@ -219,6 +219,25 @@ def test_a_better_model_is_promoted_and_rolled_back(own: Contest) -> None:
         rollback(contest.tracking)
 
 
+def test_a_rollback_that_is_given_again_rolls_back_once(own: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that goes away at its last step leaves the champion; the same command then does what it would have."""
+    first, second = own.version("champion"), own.version("challenger")
+    own.make_champion(second)
+
+    def away(*_: object) -> None:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(own.client), "set_registered_model_alias", away)
+        with pytest.raises(Exception, match="away"):
+            rollback(own.tracking, first)
+    assert own.version("champion") == second
+    rollback(own.tracking, first)
+    assert own.version("champion") == first
+    assert own.client.get_model_version(MODEL, second).tags["verdict"] == "rolled back"
+    assert own.client.get_model_version(MODEL, second).description.count("Rolled back:") == 1
+
+
 def test_what_was_rolled_back_stays_back_until_somebody_names_it(own: Contest) -> None:
     """The next experiment makes it challenger no more; a newer version may be."""
     first, second = own.version("champion"), own.version("challenger")

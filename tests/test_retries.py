@@ -144,7 +144,7 @@ def test_a_server_that_is_away_at_first_is_tried_again(tmp_path: Path) -> None:
     target = free_port()
     with mlflow_server(folder, target), relay(target) as (port, begin):
         tracking = Tracking(f"http://127.0.0.1:{port}", tmp_path)
-        called = Task(lambda: tracking.open("watch", "key"), name="open", retry_condition_fn=outside_fault, **RETRY)
+        called = Task(lambda: tracking.open("watch", "key"), name="open", **RETRY)
         with retries(begin) as lines:
             assert run(called)
     assert len(lines) == 1
@@ -167,7 +167,7 @@ def test_the_champion_is_asked_for_again_when_the_server_is_back(
 def test_a_server_that_stays_away_is_given_up_in_a_sentence(tmp_path: Path) -> None:
     """After as many attempts as are promised."""
     tracking = Tracking(f"http://127.0.0.1:{free_port()}", tmp_path)
-    called = Task(lambda: tracking.open("watch", "key"), name="open", retry_condition_fn=outside_fault, **RETRY)
+    called = Task(lambda: tracking.open("watch", "key"), name="open", **RETRY)
     with retries() as lines, pytest.raises(TrackingError, match="does not answer"):
         run(called)
     assert len(lines) == RETRY["retries"]

@@ -36,7 +36,7 @@ A, B, C = (letter * 64 for letter in "abc")
 def test_only_a_fault_that_may_pass_is_tried_again(fault: Exception, is_tried_again: bool) -> None:  # noqa: FBT001 - expected
     """A disk that is full, a server that is away; nothing that a person must mend."""
     assert outside_fault(None, None, Failed(data=fault)) == is_tried_again  # type: ignore[arg-type]
-    assert RETRY == {"retries": 2, "retry_delay_seconds": [5, 30]}
+    assert {"retries": 2, "retry_delay_seconds": [5, 30], "retry_condition_fn": outside_fault} == RETRY
 
 
 def test_verdicts_of_a_team_come_from_where_the_environment_says(
@@ -86,4 +86,4 @@ def test_the_time_left_counts_the_keypoints_that_are_still_to_be_made() -> None:
     progress.next = progress.began
     progress.add(2, 50)
     progress.add(1, 30)
-    assert lines == ["verified 2 of 4 pairs, 0 a second, 10 s left"]
+    assert lines == ["verified 2 of 4 pairs, 0.2 a second, 10 s left"]

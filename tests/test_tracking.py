@@ -236,6 +236,7 @@ def test_a_run_that_its_worker_saw_die_leaves_its_outcome_and_no_run_open(
         (f'see http://me:it"s{SECRET}@host for a', "see http://host for a"),
         (f"mysql://h/d?ssl_key={SECRET}&AWS_SECRET={SECRET}&x=1", "mysql://h/d?ssl_key=…&AWS_SECRET=…&x=1"),
         (f"s3://bucket?access_key={SECRET}", "s3://bucket?access_key=…"),
+        (f"https://h/o?X-Amz-Signature={SECRET}&sig={SECRET}&x=1", "https://h/o?X-Amz-Signature=…&sig=…&x=1"),
     ],
 )
 def test_a_password_is_not_shown(address: str, shown: str) -> None:

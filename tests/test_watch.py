@@ -226,6 +226,7 @@ def test_a_photo_that_comes_back_is_not_new(place: Place) -> None:
     (place.root / "photos/a.png").write_bytes(data)
     back = place.watch()
     assert [run.vanished for run in (*gone, back)] == [("photos/a.png",), (), ()]
+    assert "vanished 1 (photos/a.png)" in gone[0].summary
     assert [run.folder for run in (*gone, back)] == [None, None, None]
 
 

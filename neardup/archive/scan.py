@@ -21,6 +21,7 @@ from neardup.progress import bar
 from neardup.settings.schema import PrepareSettings
 from neardup.stages import digest_of
 from neardup.tables import write_parquet
+from neardup.words import counted
 
 EVERY = ("**",)
 """The pattern of all files of a folder."""
@@ -316,8 +317,10 @@ def settings_of_folder(folder: Path, settings: PrepareSettings) -> PrepareSettin
 
 
 def rule_of(folder: Path, settings: PrepareSettings) -> str:
-    """Say which files of a folder are photos, as one sentence without a full stop."""
+    """Say which files of a folder are photos, and how many others there are, as one sentence without a full stop."""
     everything = settings.photos == EVERY
     which = "photos are all images" if everything else f"photos are what matches {', '.join(settings.photos)}"
     less = f", less those that match {', '.join(settings.pages)}" if settings.pages else ""
-    return f"In {folder} {which}{less}; [prepare] photos and pages of neardup.toml choose others"
+    others = sum(not is_chosen(path, settings.photos, settings.pages) for path in walk_images(folder))
+    left = f", and {counted(others, 'other image is', 'other images are')} left out" if others else ""
+    return f"In {folder} {which}{less}{left}; [prepare] photos and pages of neardup.toml choose others"

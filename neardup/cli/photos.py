@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from neardup.search.nearest import Hit
     from neardup.settings.schema import Dtype, Settings
 
+LEAST_VERIFIED = 20
+"""Nearest photos of a query that are verified, however few hits are wanted: a small crop may be the twentieth."""
+
 
 @click.command()
 @click.argument("folder", type=FOLDER)
@@ -118,28 +121,28 @@ def search(
 ) -> None:
     """Print the photos that are most like a photo, or like each photo of a folder, best first.
 
-    Each hit is verified by local features: a sentence says how one was made of the other, and how probable that is. A
-    photo whose bytes are those of the one that is searched for is marked as "itself".
+    The nearest are verified by local features and ordered by how probable it is that they show the same picture; a
+    sentence says how one was made of the other. A photo with the bytes of the one that is searched for is "itself".
 
     \b
     Example: neardup search new.jpg --in results/vectors.parquet --top 10
              neardup search results/queries --in results/vectors.parquet --photos ARCHIVE --page hits.html
     """
     from neardup.archive.scan import check_folders
+    from neardup.encode.vectors import stored_vectors
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
-    file = Path(vectors)
-    photos = _embedded_folder(vectors, photos)
-    if page:
-        if not photos:
-            raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
+    file, photos = Path(vectors), _embedded_folder(vectors, photos)
+    if page and not photos:
+        raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
+    if page and photos:
         check_folders(photos, page, "--page")
     settings = settings_of(config, photos, encoder=encoder, device=device)
     known, its_own = vectors_with_encoder(vectors, settings.encoder)
-    settings = replace(settings, encoder=encoder or its_own)
-    checkpoint = resolved(settings, measured if known is None else file.parent)
+    checkpoint = resolved(replace(settings, encoder=encoder or its_own), file.parent if known else measured)
     model = loaded(checkpoint, settings.device, dtype, measured)
-    gallery = known or _stored_vectors(vectors, model.fingerprint)
+    gallery = known or stored_vectors(vectors, model.fingerprint)
+    most = max(top, LEAST_VERIFIED) if verify and photos else top
     queries = read_queries(photo, model, say, settings.prepare.max_pixels)
     if approximate:
         from neardup.search.approximate import opened_index
@@ -148,16 +151,16 @@ def search(
             raise ConfigError("--approximate keeps its index beside a Parquet file: make one with `neardup embed`")
         gallery.require(model.fingerprint)
         with working_in(file.parent):
-            hits = opened_index(file, gallery, top, say).hits(queries.vectors, gallery, top)
+            hits = opened_index(file, gallery, most, say).hits(queries.vectors, gallery, most)
     else:
-        hits = nearest(queries.vectors, gallery, top, fingerprint=model.fingerprint)
-    answers = list(zip(queries.paths, mark_itself(hits, queries), strict=True))
-    folder, verified = photo if photo.is_dir() else photo.parent, None
+        hits = nearest(queries.vectors, gallery, most, fingerprint=model.fingerprint)
+    hits, folder, verified = mark_itself(hits, queries), photo if photo.is_dir() else photo.parent, None
     if verify and photos:
-        out = file.parent if known else None
-        verified = _verified_hits(queries, hits, folder, photos, out, checkpoint, settings.prepare.max_pixels)
+        places = folder, photos, file.parent if known else None
+        hits, verified = _verified_hits(queries, hits, *places, checkpoint, settings.prepare.max_pixels, top)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
+    answers = list(zip(queries.paths, hits, strict=True))
     _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
     if page and photos:
         _show_hits(page, folder, photos, answers, verified, settings.prepare.max_pixels)
@@ -182,31 +185,27 @@ def _verified_hits(
     out: Path | None,
     checkpoint: str,
     max_pixels: int,
-) -> "list[list[VerifiedHit | None]]":
-    """Verify the hits, with the decision that belongs to the encoder, if one does."""
+    top: int,
+) -> "tuple[list[list[Hit]], list[list[VerifiedHit | None]]]":
+    """Verify the hits, with the decision that belongs to the encoder, if one does, and keep the best of each query."""
     from neardup.decide.chosen_decision import decision_for
-    from neardup.detect.hits import verify_hits
+    from neardup.detect.hits import best_first, verify_hits
     from neardup.images import read_content
 
     files = {hit.photo: photos / hit.path for found in hits for hit in found}
     files |= {photo: folder / path for photo, path in zip(queries.photos, queries.paths, strict=True)}
     decision, state = decision_for(out, queries.fingerprint, checkpoint, say), out / STATE if out else None
     names = [(photo, Path(path).name) for photo, path in zip(queries.photos, queries.paths, strict=True)]
-    verified = verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
-    others = [hit.photo != photo for (photo, _), best in zip(names, hits, strict=True) for hit in best]
+    found = verify_hits(names, hits, lambda photo: read_content(files[photo], photo), state, decision, max_pixels)
+    best_hits, verified = best_first(hits, found, top)
+    others = [hit.photo != photo for (photo, _), best in zip(names, best_hits, strict=True) for hit in best]
     proofs = [proof for best in verified for proof in best]
     if unread := sum(other and proof is None for other, proof in zip(others, proofs, strict=True)):
         say(
             f"{counted(unread, 'hit')} of {len(proofs):,} could not be verified, for {photos} does not hold their "
             "photos as they were embedded: name their folder with --photos"
         )
-    return verified
-
-
-def _stored_vectors(store: str, fingerprint: str) -> "Embeddings":
-    from neardup.encode.vectors import stored_vectors
-
-    return stored_vectors(store, fingerprint)
+    return best_hits, verified
 
 
 def _print_hits(
@@ -366,8 +365,6 @@ def check_named(encoder: str | None, settings: "Settings", out: Path, dtype: "Dt
     Raises:
         EncoderError: it cannot be loaded.
     """
-    from dataclasses import replace
-
     from neardup.encode.encoder import loaded_encoder
     from neardup.settings.schema import MODEL_URIS
 

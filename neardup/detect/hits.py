@@ -40,6 +40,32 @@ class VerifiedHit:
         return self.sentence if self.probability is None else f"{chance_text(self.probability)}: {self.sentence}"
 
 
+def best_first(
+    hits: Sequence[Sequence[Hit]], verified: Sequence[Sequence[VerifiedHit | None]], top: int
+) -> tuple[list[list[Hit]], list[list[VerifiedHit | None]]]:
+    """Order the hits of each query by probability, and keep the best.
+
+    The query itself stays first; what could not be verified, and hits without a decision, keep the order of their
+    similarity, after the others.
+
+    Args:
+        hits: hits of each query, the most similar first.
+        verified: what was found of each, as `verify_hits` returns it.
+        top: how many of each query are kept.
+
+    Returns:
+        The hits and what was found of each, in the new order.
+    """
+    ordered_hits = [
+        sorted(
+            zip(query_hits, found, strict=True),
+            key=lambda one: (not one[0].itself, -(one[1].probability or 0.0) if one[1] else 0.0),
+        )[:top]
+        for query_hits, found in zip(hits, verified, strict=True)
+    ]
+    return [[hit for hit, _ in best] for best in ordered_hits], [[proof for _, proof in best] for best in ordered_hits]
+
+
 def verify_hits(
     queries: Sequence[tuple[str, str]],
     hits: Sequence[Sequence[Hit]],

@@ -15,7 +15,7 @@ from neardup.pages import write_strips
 from neardup.stages import replacing, write_json
 from neardup.tables import SHEET_ROWS, save_rows, write_table
 from neardup.verify.candidates import LEAST_SIMILARITY
-from neardup.words import counted
+from neardup.words import counted, one_line
 
 SHOWN_PAIRS = 20
 """Most pairs that `watch.md` and the Prefect UI show, as many as a person reads through; the tables hold all."""
@@ -59,6 +59,8 @@ class NearPair:
     inliers: int | None = None
 
 
+NAMED = 3
+"""Vanished files that the summary names; all are in `watch.json`."""
 VERIFIED = ("probability", "band", "verdict", "relation", "sentence", "inliers")
 """Columns of a pair that verification fills."""
 
@@ -148,7 +150,8 @@ class Watched:
     def summary(self) -> str:
         """The results in one sentence."""
         kinds = ", ".join(f"{kind} {self.counts[kind]:,}" for kind in KINDS if self.counts[kind])
-        vanished = f"; vanished {len(self.vanished):,}" if self.vanished else ""
+        names = ", ".join([*map(one_line, self.vanished[:NAMED]), *["…"] * (len(self.vanished) > NAMED)])
+        vanished = f"; vanished {len(self.vanished):,} ({names})" if self.vanished else ""
         if not self.noticed:
             return f"Nothing is new among {counted(self.photos, 'photo')}{vanished}."
         decided = self.verified is not None and self.verified.decision is not None

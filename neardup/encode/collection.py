@@ -76,9 +76,9 @@ class Collection:
         """The store of the encoder's tables."""
         return Store(self.store).under(self.fingerprint)
 
-    @property
+    @cached_property
     def rule(self) -> str:
-        """Which files of the folder are photos, as one sentence."""
+        """Which files of the folder are photos, and how many others it has, as one sentence."""
         return rule_of(self.folder, PrepareSettings(photos=self.photos, pages=self.pages))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-from neardup.verify.evidence import Box, Evidence
+from neardup.verify.evidence import LEAST_KEYPOINTS, Box, Evidence
 from neardup.verify.frames import Size, box_in_first, cut_to, frames_of, inverse
 from neardup.verify.tones import MOSTLY, PARTLY
 from neardup.words import counted
@@ -108,6 +108,7 @@ class Relation:
         retouched: boxes in the first photo where the second one seems to differ: a hint; none where the match is
             doubtful, for two different pictures differ everywhere.
         points: matched points that agree.
+        poor: which photo has too few keypoints, where geometry cannot tell.
     """
 
     kind: Kind
@@ -131,6 +132,7 @@ class Relation:
     framed: Which = ""
     retouched: tuple[Box, ...] = ()
     points: int = 0
+    poor: Which = ""
 
     @property
     def words(self) -> str:
@@ -181,7 +183,8 @@ class Relation:
         'excelsior_P4.jpg is a crop of matin_P20.jpg (62 %, left), the second screened; 143 points agree.'
         """
         if self.kind is Kind.CANNOT_TELL:
-            return f"Cannot tell: {first} or {second} has too little structure to compare."
+            poor = {"first": f"{first} has", "second": f"{second} has"}.get(self.poor, f"{first} and {second} have")
+            return f"Cannot tell: {poor} too little structure to compare."
         if self.kind is Kind.NO_MATCH:
             return f"No match: nothing of {first} was found in {second}."
         if self.doubtful:
@@ -272,7 +275,10 @@ def relation_of(evidence: Evidence) -> Relation:
     of its own, and numbers do not say that.
     """
     if evidence.transform is None:
-        return Relation(Kind.CANNOT_TELL if evidence.cannot_tell else Kind.NO_MATCH)
+        if not evidence.cannot_tell:
+            return Relation(Kind.NO_MATCH)
+        few = [count < LEAST_KEYPOINTS for count in (evidence.keypoints_first, evidence.keypoints_second)]
+        return Relation(Kind.CANNOT_TELL, poor=_photos_where(first=few[0], second=few[1]))
     by_chance = evidence.squeeze_by_chance
     rotation = round(evidence.rotation) if abs(evidence.rotation) >= max(TURNED, math.degrees(by_chance / 2)) else 0
     is_squeezed = evidence.squeeze < min(SQUEEZED, 1 - by_chance) and not evidence.in_perspective

@@ -81,7 +81,7 @@ class Searches:
         return query
 
     def of(self, query: str) -> tuple[Photo, list[FoundPhoto]]:
-        """The photo that was brought, and its hits with what was said of them since.
+        """The photo that was brought, and its hits, the most probable first, with what was said of them since.
 
         Raises:
             ArchiveError: it is not remembered.
@@ -89,7 +89,8 @@ class Searches:
         search = self._kept.get(query)
         if search is None:
             raise ArchiveError("that search is not remembered: bring the photo again")
-        return search.query, self._found(search.hits, query, search.verified)
+        found = self._found(search.hits, query, search.verified)
+        return search.query, sorted(found, key=lambda hit: -(hit.probability or 0.0))
 
     def by_words(self, text: str) -> list[FoundPhoto]:
         """The photos that words describe best; errors as in `Lookup.like_words`."""
