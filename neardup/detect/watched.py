@@ -161,7 +161,8 @@ class Watched:
 
     def markdown(self) -> str:
         """The counts and the first pairs, for a page or a Prefect artifact."""
-        lines = [f"# New near-duplicates{f', run {self.folder.name}' if self.folder else ''}", "", self.summary, ""]
+        title = f"# New near-duplicates{f', run {self.folder.name}' if self.folder else ''}"
+        lines = [title, "", _plain(self.summary), ""]
         lines += _table(("what", "number"), self.counts.items())
         limit = f"threshold {self.threshold:g}, " if self.threshold > LEAST_SIMILARITY else ""
         lines += [f"By {limit}encoder {_plain(self.encoder)}, fingerprint `{self.fingerprint}`.", ""]
