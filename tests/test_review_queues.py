@@ -280,6 +280,20 @@ def test_what_is_superseded_and_taken_back_on_another_pair_is_followed(kept: Ver
     assert answers.of(PHOTOS[5], PHOTOS[6]) == [far]
 
 
+def test_what_geometry_cannot_tell_is_asked_last(tmp_path: Path) -> None:
+    """However probable vectors make it: blank backs of prints would come before all else."""
+    out = folder_of_results(tmp_path)
+    file = out / "duplicates" / "pairs.parquet"
+    pairs = pq.read_table(file)
+    relations = ["cannot tell" if chance == 0.85 else "same frame" for chance in pairs["probability"].to_pylist()]
+    with open_verdicts(out) as kept:
+        order = Queues(Results(out), kept).order.tolist()
+        pq.write_table(pairs.append_column("relation", pa.array(relations)), file)
+        changed = Queues(Results(out), kept).order.tolist()
+    assert changed == [row for row in order if row != 8] + [8]
+    assert order != changed
+
+
 def test_contradictions_that_come_at_once_are_in_the_order_of_the_answers(kept: Verdicts) -> None:
     """As they would be in a process that begins anew."""
     answers = Answers(kept)

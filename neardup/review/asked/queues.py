@@ -106,13 +106,13 @@ class Queues:
 
         That number is the chance that the answer changes the groups times the photos of both groups: a pair of
         probability 0.3 across two groups is worth more than one of 0.9 within a group, which will hardly change
-        anything.
+        anything. Pairs of which geometry cannot tell come last: the backs of prints are alike by the dozen.
         """
         results = self.results
         bridges = results.bridges & (results.doubt >= CERTAIN)
         rows = np.flatnonzero(results.doubtful | bridges)
         weight = results.change[rows] * results.affected[rows]
-        return np.asarray(rows[np.lexsort((rows, -weight, ~bridges[rows]))])
+        return np.asarray(rows[np.lexsort((rows, -weight, results.untold[rows], ~bridges[rows]))])
 
     @cached_property
     def truth(self) -> RowQuestions | None:

@@ -25,6 +25,7 @@ from neardup.review.found.facts import Archived, PhotoFacts
 from neardup.search.exact_copies import COPY, KINDS
 from neardup.stages import STATE, digest_of
 from neardup.verify.evidence import Evidence, ordered
+from neardup.verify.relation import Kind
 from neardup.verify.store import EVIDENCE, FACTS, evidence_in, evidence_table, read_facts, read_results
 
 SLOPE = 40.0
@@ -125,6 +126,14 @@ class Results:
         Pairs that are too unlikely are not asked: there are ten of them per photo, and hardly any is right.
         """
         return self._banded("review") & ~(self.probability < UNLIKELY)
+
+    @cached_property
+    def untold(self) -> Bools:
+        """The pairs of which geometry cannot tell, bool (m,); none where nothing was verified."""
+        if "relation" not in self._pairs.column_names:
+            return np.zeros(len(self), dtype=bool)
+        told = pc.equal(self._pairs["relation"], str(Kind.CANNOT_TELL)).fill_null(False)  # noqa: FBT003 - a value
+        return np.asarray(told.to_numpy())
 
     @cached_property
     def bridges(self) -> Bools:
