@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from neardup.decide.decision import DECISION_STEP, Decision, first_decision
-from neardup.settings.schema import APPROACHES
+from neardup.settings.schema import EVALUATED
 from neardup.stages import read_json
 
 DECISION = "decision.json"
@@ -32,7 +32,7 @@ def own_decision(out: Path, encoder: str) -> Decision | None:
     Raises:
         ConfigError: a file is not a decision, or it is one of another step version.
     """
-    return first_decision([out / name / DECISION for name in (*APPROACHES, "tuned")], encoder)
+    return first_decision([out / name / DECISION for name in EVALUATED], encoder)
 
 
 def starting_decision(out: Path, encoder: str) -> Decision | None:

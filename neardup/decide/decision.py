@@ -15,7 +15,7 @@ from neardup.decide.logistic import Logistic
 from neardup.decide.probability import CandidatePairs, OutOfFold, PairModel, Regression, fit_pairs
 from neardup.decide.reliability import Reliability
 from neardup.errors import ConfigError
-from neardup.settings.schema import APPROACHES
+from neardup.settings.schema import EVALUATED
 from neardup.stages import digest_of, write_json
 from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
@@ -193,7 +193,7 @@ _FIT_ANEW = (
 def _make_anew(path: Path) -> str:
     """Advice for a broken file, as the end of an error's sentence: its folder shows which command made the decision."""
     folder = path.parent
-    if folder.name in (*APPROACHES, "tuned"):
+    if folder.name in EVALUATED:
         return f"run `neardup verify --out {typed(folder.parent)}`, which fits it anew"
     return (
         f"delete it, and another decision takes its place; if people have judged pairs, `neardup verdicts recalibrate "

@@ -1,6 +1,5 @@
 """The approaches side by side: each metric's value and interval, and what each approach gains over the first."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ from neardup.measure.evaluate import Evaluation, Figure, clean, figure
 from neardup.measure.metrics import METRICS, NAMES
 from neardup.settings.schema import APPROACHES
 from neardup.stages import replacing, write_json
-from neardup.tables import Value, write_table
+from neardup.tables import Value, write_csv, write_table
 
 FILES = ("comparison.xlsx", "comparison.csv", "comparison.md", "comparison.json", "comparison_facts.json")
 """Names of the files in which `Comparison.write` sets the approaches side by side."""
@@ -125,8 +124,7 @@ class Comparison:
         headings = ["metric", *(heading for heading, _ in columns)]
         rows: list[list[Value]] = [[METRICS[name].title, *(value(name) for _, value in columns)] for name in NAMES]
         write_table(out / "comparison.xlsx", headings, rows)
-        with replacing(out / "comparison.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerows([headings, *rows])
+        write_csv(out / "comparison.csv", headings, rows)
         with replacing(out / "comparison.md") as partial:
             partial.write_text(self.markdown(), encoding="utf-8")
         figures = plain(self.figures)

@@ -26,7 +26,7 @@ ORANGE = "#d55e00"
 GREY = "#666666"
 """Colour of what is shown only for comparison."""
 SHOWN_QUERIES = 6
-"""Rows of a gallery of queries with their hits: as many as the report shows."""
+"""Number of the best queries, and of the worst, that galleries and the report show."""
 Draw = Callable[[Any], None]
 """Function that draws on Matplotlib axes."""
 

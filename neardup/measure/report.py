@@ -12,7 +12,7 @@ from neardup.measure.comparison import Comparison, certain, span
 from neardup.measure.distractors import image_of
 from neardup.measure.evaluate import Evaluation, Figure
 from neardup.measure.metrics import METRICS
-from neardup.measure.plots import title
+from neardup.measure.plots import SHOWN_QUERIES, title
 from neardup.measure.query_report import NewPhotos
 from neardup.pages import Picture, write_page
 from neardup.tables import load_rows
@@ -20,8 +20,6 @@ from neardup.words import counted
 
 SHOWN_GROUPS = 8
 """Found groups that the report shows; together with the queries, the page has a few megabytes."""
-SHOWN_QUERIES = 6
-"""Number of the best queries, and of the worst, that the report shows."""
 PLOTS = (
     "similarity_histogram",
     "precision_recall",

@@ -27,7 +27,7 @@ from neardup.measure.metrics import b_cubed, harmonic
 from neardup.measure.plots import reliability
 from neardup.measure.scored import ScoredTestSet
 from neardup.pages import QUALITY
-from neardup.settings.schema import APPROACHES
+from neardup.settings.schema import EVALUATED
 from neardup.stages import STATE, replacing, write_json
 from neardup.verify.candidates import CANDIDATES
 from neardup.verify.evidence import Evidence
@@ -152,7 +152,7 @@ def verify_approaches(
         ArchiveError: no approach was evaluated there.
         ConfigError: the ground truth is too small to fit a probability.
     """
-    names = [name for name in (*APPROACHES, "tuned") if (out / name / "evaluation.npz").is_file()]
+    names = [name for name in EVALUATED if (out / name / "evaluation.npz").is_file()]
     if not names:
         raise ArchiveError(f"{out} holds no evaluated approach: run `neardup evaluate --out {typed(out)}` first")
     verified = {}

@@ -17,6 +17,7 @@ from neardup.settings.recipe import STRICT, AdaptRecipe, Augmentation, Objective
 
 __all__ = [
     "APPROACHES",
+    "EVALUATED",
     "TABLES",
     "AdaptRecipe",
     "Augmentation",
@@ -312,3 +313,5 @@ APPROACHES: Mapping[str, str] = MappingProxyType(
     },
 )
 """The four approaches: folder name → title."""
+EVALUATED = (*APPROACHES, "tuned")
+"""Folders of an output folder that an evaluation may lie in: those of the approaches, and that of a tuned recipe."""
