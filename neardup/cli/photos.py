@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from neardup.search.nearest import Hit
     from neardup.settings.schema import Dtype, Settings
 
-LEAST_VERIFIED = 20
-"""Nearest photos of a query that are verified, however few hits are wanted: a small crop may be the twentieth."""
-
 
 @click.command()
 @click.argument("folder", type=FOLDER)
@@ -142,7 +139,7 @@ def search(
     checkpoint = resolved(replace(settings, encoder=encoder or its_own), file.parent if known else measured)
     model = loaded(checkpoint, settings.device, dtype, measured)
     gallery = known or stored_vectors(vectors, model.fingerprint)
-    most = max(top, LEAST_VERIFIED) if verify and photos else top
+    most = _verified_of(top) if verify and photos else top
     queries = read_queries(photo, model, say, settings.prepare.max_pixels)
     if approximate:
         from neardup.search.approximate import opened_index
@@ -164,6 +161,13 @@ def search(
     _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
     if page and photos:
         _show_hits(page, folder, photos, answers, verified, settings.prepare.max_pixels)
+
+
+def _verified_of(top: int) -> int:
+    """How many of a query's nearest are verified: as many as `duplicates` verifies, however few hits are wanted."""
+    from neardup.verify.candidates import CANDIDATES
+
+    return max(top, CANDIDATES)
 
 
 def _embedded_folder(vectors: str, photos: Path | None) -> Path | None:

@@ -16,7 +16,7 @@ from neardup.errors import ConfigError
     "--metric",
     default="ndcg",
     show_default=True,
-    help="Metric that must gain, as comparison.csv has them: ndcg, micro_ap, f1, top_1, …",
+    help="Metric that must gain, as comparison.json names them: ndcg, micro_ap, f1, top_1, …",
 )
 @click.option(
     "--margin",

@@ -67,8 +67,7 @@ class Decoys:
             lines += f" Left out, for the collection has the same bytes: {counted(self.left_out, 'decoy')}."
         if self.unreadable:
             first = self.unreadable[0]
-            number = counted(len(self.unreadable), "more could", "more could")
-            lines += f" {number} not be read; the first: {first.path} ({first.reason})."
+            lines += f" {len(self.unreadable):,} more could not be read; the first: {first.path} ({first.reason})."
         if self.linked:
             lines += " Those that were linked are in decoys.csv: look whether the collection has them after all."
         return lines

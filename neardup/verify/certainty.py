@@ -5,7 +5,7 @@ from scipy.stats import f as f_distribution
 
 from neardup.arrays import Vectors
 from neardup.verify.evidence import Transform
-from neardup.verify.frames import Size, matrix_of
+from neardup.verify.frames import Size, least_squares_affine, matrix_of, moved
 from neardup.verify.keypoints import SIDE
 
 CHANCE = 0.001
@@ -43,14 +43,9 @@ def median_residual(points: Vectors, transform: Transform, scale: float, first: 
     if left <= 0:
         return float(SIDE)
     source, target = points[:, :2].astype(np.float64), points[:, 2:].astype(np.float64)
-    homogeneous = np.column_stack([source, np.ones(len(source))])
-    if in_perspective:
-        moved = homogeneous @ matrix_of(transform).T
-        moved = moved[:, :2] / moved[:, 2:]
-    else:
-        moved = homogeneous @ np.linalg.lstsq(homogeneous, target)[0]
+    matrix = matrix_of(transform) if in_perspective else least_squares_affine(source, target)
     pixel = SIDE * min(1 / max(second), 1 / (max(first) * scale))
-    return float(np.median(np.hypot(*(moved - target).T)) * pixel * np.sqrt(len(points) / left))
+    return float(np.median(np.hypot(*(moved(matrix, source) - target).T)) * pixel * np.sqrt(len(points) / left))
 
 
 def squeeze_by_chance(points: Vectors, transform: Transform) -> float:

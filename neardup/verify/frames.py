@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neardup.arrays import Floats
+from neardup.arrays import Floats, Vectors
 from neardup.verify.evidence import Box, Transform
 
 Size = tuple[int, int]
@@ -178,3 +178,21 @@ def _cut_off(polygon: Floats, axis: int, limit: float) -> Floats:
         if before * after < 0:
             corners.append(start + (end - start) * before / (before - after))
     return np.array(corners, dtype=np.float64).reshape(-1, 2)
+
+
+def homogeneous(points: Floats | Vectors) -> Floats:
+    """Points, (n, 2), with a third coordinate of 1: float64 (n, 3)."""
+    return np.concatenate([np.asarray(points, dtype=np.float64), np.ones((len(points), 1))], axis=1)
+
+
+def moved(matrix: Floats, points: Floats | Vectors) -> Floats:
+    """Points, (n, 2), after a projective transform: float64 (n, 2)."""
+    ends = homogeneous(points) @ matrix.T
+    return np.asarray(ends[:, :2] / ends[:, 2:])
+
+
+def least_squares_affine(source: Floats, target: Floats) -> Floats:
+    """The affine transform, float64 (3, 3), that takes points, float64 (n, 2), nearest to others."""
+    affine = np.eye(3)
+    affine[:2] = np.linalg.lstsq(homogeneous(source), target)[0].T
+    return affine

@@ -6,7 +6,7 @@ from scipy.stats import f as f_distribution
 
 from neardup.arrays import Floats, Vectors
 from neardup.verify.evidence import Transform
-from neardup.verify.frames import Size, matrix_of, numbers_of
+from neardup.verify.frames import Size, homogeneous, least_squares_affine, matrix_of, moved, numbers_of
 
 LEAST_POINTS = 20
 """Matches that must agree on a projective transform: its two further numbers would fit the noise of fewer matches."""
@@ -53,19 +53,19 @@ def perspective_of(matches: Vectors, affine: Transform, first: Size, second: Siz
         places between the matches and the edges remain uncertain, or a part of a photo would lie beyond the horizon.
     """
     to_first, to_second = _to_unit(first), _to_unit(second)
-    source, target = _moved(to_first, matches[:, :2]), _moved(to_second, matches[:, 2:])
+    source, target = moved(to_first, matches[:, :2]), moved(to_second, matches[:, 2:])
     matrix = np.asarray(to_second @ matrix_of(affine) @ np.linalg.inv(to_first), dtype=np.float64)
-    near = _distances(_moved(matrix, source), target) < REACH
+    near = _distances(moved(matrix, source), target) < REACH
     source, target = source[near], target[near]
     agreeing = np.ones(len(source), dtype=bool)
     for _ in range(ROUNDS):
         fitted = _fitted(source[agreeing], target[agreeing])
         if fitted is None or not _faces_both(fitted, first, second):
             return None
-        matrix, distances = fitted, _distances(_moved(fitted, source), target)
+        matrix, distances = fitted, _distances(moved(fitted, source), target)
         agreeing = distances < OUTLYING * max(float(np.median(distances[agreeing])), LEAST_RESIDUAL)
     places = _grid(first)
-    shown = places[(np.abs(_moved(matrix, places)) <= _extent(second) / 2).all(axis=1)]
+    shown = places[(np.abs(moved(matrix, places)) <= _extent(second) / 2).all(axis=1)]
     if agreeing.sum() < LEAST_POINTS or not _is_truer(matrix, source[agreeing], target[agreeing], shown):
         return None
     return numbers_of(np.linalg.inv(to_second) @ matrix @ to_first)
@@ -88,30 +88,29 @@ def _is_truer(matrix: Floats, source: Floats, target: Floats, shown: Floats) -> 
         target: float64 (n, 2), where they lie in the second photo.
         shown: float64 (m, 2), places of the first photo that the second one shows.
     """
-    affine = np.eye(3)
-    affine[:2] = np.linalg.lstsq(_homogeneous(source), target)[0].T
+    affine = least_squares_affine(source, target)
     remaining, of_affine = (
-        float((_distances(_moved(one, source), target) ** 2).sum()) + TINY for one in (matrix, affine)
+        float((_distances(moved(one, source), target) ** 2).sum()) + TINY for one in (matrix, affine)
     )
     freedom = 2 * len(source) - FREE
     gain = (of_affine - remaining) / 2 / (remaining / freedom)
     if not len(shown) or remaining > REMAINING * of_affine or f_distribution.sf(gain, 2, freedom) > CHANCE:
         return False
-    depths = _homogeneous(shown) @ matrix[2]
+    depths = homogeneous(shown) @ matrix[2]
     slopes, slopes_shown = _slopes(matrix, source).reshape(-1, FREE), _slopes(matrix, shown)
     covariance = np.linalg.pinv(slopes.T @ slopes) * (remaining / freedom)
     errors = np.sqrt(np.einsum("nij,jk,nik->n", slopes_shown, covariance, slopes_shown))
-    apart = _distances(_moved(matrix, shown), _moved(affine, shown))
+    apart = _distances(moved(matrix, shown), moved(affine, shown))
     return bool(errors.max() <= UNSURE * apart.max() and depths.min() >= STEEPEST * depths.max())
 
 
 def _slopes(matrix: Floats, points: Floats) -> Floats:
     """Derivatives of the transformed points by the first eight numbers of a projective transform: float64 (n, 2, 8)."""
-    moved, homogeneous = _moved(matrix, points), _homogeneous(points)
-    nothing = np.zeros_like(homogeneous)
-    across = np.concatenate([homogeneous, nothing, -moved[:, :1] * points], axis=1)
-    down = np.concatenate([nothing, homogeneous, -moved[:, 1:] * points], axis=1)
-    return np.asarray(np.stack([across, down], axis=1) / (homogeneous @ matrix[2])[:, None, None])
+    ends, rows = moved(matrix, points), homogeneous(points)
+    nothing = np.zeros_like(rows)
+    across = np.concatenate([rows, nothing, -ends[:, :1] * points], axis=1)
+    down = np.concatenate([nothing, rows, -ends[:, 1:] * points], axis=1)
+    return np.asarray(np.stack([across, down], axis=1) / (rows @ matrix[2])[:, None, None])
 
 
 def _faces_both(matrix: Floats, first: Size, second: Size) -> bool:
@@ -141,17 +140,6 @@ def _to_unit(size: Size) -> Floats:
     width, height = size
     diagonal = float(np.hypot(width, height))
     return np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, diagonal]]) / diagonal
-
-
-def _homogeneous(points: Floats | Vectors) -> Floats:
-    """Points, (n, 2), with a third coordinate of 1: float64 (n, 3)."""
-    return np.concatenate([np.asarray(points, dtype=np.float64), np.ones((len(points), 1))], axis=1)
-
-
-def _moved(matrix: Floats, points: Floats | Vectors) -> Floats:
-    """Points, (n, 2), after a projective transform: float64 (n, 2)."""
-    moved = _homogeneous(points) @ matrix.T
-    return np.asarray(moved[:, :2] / moved[:, 2:])
 
 
 def _distances(points: Floats, others: Floats) -> Floats:

@@ -112,7 +112,7 @@ class Queues:
         bridges = results.bridges & (results.doubt >= CERTAIN)
         rows = np.flatnonzero(results.doubtful | bridges)
         weight = results.change[rows] * results.affected[rows]
-        return np.asarray(rows[np.lexsort((rows, -weight, results.untold[rows], ~bridges[rows]))])
+        return np.asarray(rows[np.lexsort((rows, -weight, results.cannot_tell[rows], ~bridges[rows]))])
 
     @cached_property
     def truth(self) -> RowQuestions | None:

@@ -128,12 +128,12 @@ class Results:
         return self._banded("review") & ~(self.probability < UNLIKELY)
 
     @cached_property
-    def untold(self) -> Bools:
+    def cannot_tell(self) -> Bools:
         """The pairs of which geometry cannot tell, bool (m,); none where nothing was verified."""
         if "relation" not in self._pairs.column_names:
             return np.zeros(len(self), dtype=bool)
-        told = pc.equal(self._pairs["relation"], str(Kind.CANNOT_TELL)).fill_null(False)  # noqa: FBT003 - a value
-        return np.asarray(told.to_numpy())
+        cannot_tell = pc.equal(self._pairs["relation"], str(Kind.CANNOT_TELL)).fill_null(False)  # noqa: FBT003 - a value
+        return np.asarray(cannot_tell.to_numpy())
 
     @cached_property
     def bridges(self) -> Bools:
