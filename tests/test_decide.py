@@ -386,15 +386,23 @@ def test_wrong_matches_of_two_groups_count_once_whichever_photo_comes_first() ->
 
 @pytest.mark.parametrize("right", [0, LEAST_WITHOUT_MATCH - 1, LEAST_WITHOUT_MATCH])
 def test_what_has_no_match_is_learned_from_alone_only_where_enough_of_it_is_right(right: int) -> None:
-    """Otherwise it goes by what the regression of all pairs that were looked at makes of their similarity."""
+    """Otherwise by the similarity of all pairs that were looked at, and by how seldom right pairs lack a match."""
     pairs, group_of = candidates(5)
     left, same = group_of[pairs.left], group_of[pairs.left] == group_of[pairs.right]
     lost = pairs.tellable & ~pairs.matched & same
     kept = np.unique(left[lost])[:right]
     fewer = pairs.take(~lost | np.isin(left, kept))
     unmatched = fit_pairs(fewer, group_of).unmatched
-    of_looked_at = on_all_features(fewer, group_of, fewer.tellable).where_others_are_zero(("cosine",))
-    assert (replace(unmatched, ceilings=None) == of_looked_at) == (right < LEAST_WITHOUT_MATCH)
+    looked_at = fewer.take(fewer.tellable)
+    ends = group_of[looked_at.left], group_of[looked_at.right]
+    of_one, weights = ends[0] == ends[1], pair_weights(*ends)
+    by_similarity = fit_logistic(("cosine",), looked_at.cosines, of_one, weights)
+    lacking = [
+        (weights[kind & ~looked_at.matched].sum() + 0.5) / (weights[kind].sum() + 1) for kind in (of_one, ~of_one)
+    ]
+    added = expit(by_similarity.log_odds(looked_at.cosines) + math.log(lacking[0] / lacking[1]))
+    found = replace(unmatched, ceilings=None).probabilities(looked_at.cosines)
+    assert bool(np.allclose(found, added)) == (right < LEAST_WITHOUT_MATCH)
 
 
 @pytest.mark.parametrize("lacking", ["matches", "true pairs without a match", "pairs without a match", "untold pairs"])

@@ -21,7 +21,7 @@ from neardup.verify.evidence import Evidence
 from neardup.verify.verifier import verifier_fingerprint
 from neardup.words import typed
 
-DECISION_STEP = "9"
+DECISION_STEP = "10"
 """Version of the features and of their fit; raised whenever an older file would give other probabilities or bands."""
 AVERAGE = {
     Regression.MATCHED: "an average match",

@@ -55,20 +55,6 @@ class Logistic:
         """Compute the probabilities of pairs, float64 (m,), from features, float64 (m, k)."""
         return np.asarray(expit(self.log_odds(table)), dtype=np.float64)
 
-    def where_others_are_zero(self, names: Sequence[str]) -> "Logistic":
-        """Reduce the regression to some features, for pairs whose other features are all zero.
-
-        Args:
-            names: names of the features that remain.
-        """
-        kept = [self.features.index(name) for name in names]
-        zeros = self.terms(np.zeros((1, len(self.features))))[0]
-        intercept = self.intercept + float(np.delete(zeros, kept).sum())
-        means, scales, coefficients = (
-            tuple(values[place] for place in kept) for values in (self.means, self.scales, self.coefficients)
-        )
-        return Logistic(tuple(names), means, scales, coefficients, intercept)
-
 
 def pair_weights(left_group: Ints, right_group: Ints) -> Floats:
     """Weigh pairs so that a large group does not drown out the small ones.
