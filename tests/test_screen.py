@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from test_verify import scene
 
 from neardup.builtin.tiny import image_processor
@@ -15,6 +15,7 @@ from neardup.encode.onnx import Preparation, of_checkpoint
 from neardup.encode.screen import descreened, screen_period
 from neardup.stages import read_json, write_json
 from neardup.train.batches import as_bytes
+from neardup.verify.screens import certain_screen_period
 
 
 def printed(seed: int, period: float) -> Image.Image:
@@ -56,6 +57,17 @@ def test_a_photo_without_a_screen_stays_as_it_is() -> None:
     """Nothing is blurred in it, not even by a little."""
     photo = scene(73)
     assert descreened(photo) is photo
+
+
+@pytest.mark.parametrize("size", [(160, 120), (240, 180)])
+def test_a_soft_photo_that_lies_askew_on_white_is_not_called_screened(size: tuple[int, int]) -> None:
+    """Its edges are at a right angle, and it holds nothing as fine; a screen that lies so is told all the same."""
+    soft = scene(75).resize(size).filter(ImageFilter.GaussianBlur(3))
+    for picture, period in ((soft, 0), (printed(73, 5), 5)):
+        page = Image.new("L", (picture.width + 120, picture.height + 120), "white")
+        page.paste(picture, (60, 60))
+        turned = page.rotate(-5, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+        assert certain_screen_period(np.asarray(turned)) == pytest.approx(period, rel=0.08)
 
 
 def test_the_dots_of_a_screen_become_grey() -> None:

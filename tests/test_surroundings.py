@@ -39,6 +39,23 @@ def test_a_mount_of_dots_is_plain() -> None:
     assert relation_of(verified(photo, screened(mounted(photo, "grey")))).plain
 
 
+def test_a_mount_that_is_lit_from_one_side_is_plain() -> None:
+    """From one edge to the other it has 40 grey levels, which no single tone of 16 is."""
+    page = mounted(scene(81), "silver").convert("L")
+    light = np.linspace(-20, 20, page.width)[None]
+    lit = Image.fromarray(np.clip(np.asarray(page) + light, 0, 255).astype(np.uint8))
+    assert relation_of(verified(scene(81), lit)).plain
+
+
+@pytest.mark.parametrize("tone", ["white", "black"])
+def test_a_page_with_another_picture_is_not_called_plain(tone: str) -> None:
+    """Though the other one, as on a page of an album, takes no more than a tenth of what surrounds the first."""
+    page = mounted(scene(81), tone)
+    page.paste(scene(84).resize((200, 150)), (page.width - 230, page.height - 180))
+    relation = relation_of(verified(scene(81), page))
+    assert (relation.kind, relation.plain, relation.montage) == (Kind.CROP, False, "second")
+
+
 def test_what_was_cut_off_is_not_called_plain() -> None:
     """Where the other photo shows more of the picture."""
     relation = relation_of(verified(scene(82), cropped(scene(82))))
@@ -219,6 +236,16 @@ def test_a_retouch_in_a_corner_is_no_mount() -> None:
     ImageDraw.Draw(retouched).rectangle((360, 200, 480, 360), fill=(235, 235, 235))
     relation = relation_of(verified(photo, retouched))
     assert (relation.kind, relation.framed, len(relation.retouched)) == (Kind.SAME_FRAME, "", 1)
+
+
+@pytest.mark.parametrize(("top", "bottom", "found"), [(60, 300, True), (0, 360, False)])
+def test_a_retouch_that_runs_along_two_thirds_of_a_side_is_found(top: int, bottom: int, *, found: bool) -> None:
+    """As where a person at the edge was taken out; along all of the side, it may be a border."""
+    retouched = scene(81)
+    retouched.paste(scene(84).crop((0, top, 110, bottom)), (370, top))
+    boxes = relation_of(verified(scene(81), retouched)).retouched
+    assert bool(boxes) == found
+    assert all(left > 350 and above > top - 20 for left, above, _, _ in boxes)
 
 
 def test_a_retouch_at_the_edge_is_no_mount() -> None:

@@ -14,7 +14,7 @@ from neardup.verify.picture_area import Agreement, picture_box
 from neardup.verify.pixels import AlignedPair, LaidPair, Round, align, factors_of, first_rounds, settle, subtract
 from neardup.verify.spots import spots_of
 
-SHOWN_STEP = 6
+SHOWN_STEP = 7
 """Version of what is only shown of a pair (boxes, mounts), not decided by; bumped when it changes for equal photos."""
 AWAY = 0.012
 """Share of a photo's longer side that is left out along a picture's edge, which is known only to a pixel or two."""

@@ -19,7 +19,7 @@ from neardup.verify.borders import without_borders
 from neardup.verify.products import GREATEST
 from neardup.verify.screens import certain_screen_period
 
-KEYPOINTS_STEP = 5
+KEYPOINTS_STEP = 6
 """Version of what is kept of a photo; bumped when it changes for equal bytes."""
 SIDE = 256
 """Pixels of the longer side at which keypoints of the sharp photo are found; OpenCV doubles it for the first octave.

@@ -180,7 +180,7 @@ class Round:
     def without_borders(self, *, shown: bool) -> Bools:
         """Where both photos show something that is not a border, bool (h, w); `shown` is that of `settle`."""
         overlap = self.aligned.overlap
-        return overlap & ~reaching_in(self.difference.shifts, overlap, but_torn_corners=shown)
+        return overlap & ~reaching_in(self.difference.shifts, overlap, shown=shown)
 
     def next(self, overlap: Bools, *, uneven: bool = False) -> Self | None:
         """Match tones anew in a part of the overlap, without what was painted over; None for too small a part."""

@@ -23,6 +23,16 @@ BEST_PARTS = 0.1
 FINER = 0.85
 """Multiple of a screen's frequency above which waves count as finer: edges of the subject are coarser, and stronger."""
 
+BESIDE = (0.6, 1.5)
+"""Multiples of a wave's frequency, in its own direction, at which a screen has no power: two bins of a part away."""
+ISOLATED = 2.0
+"""Power of a wave, relative to the greater of those at `BESIDE`, from which it is a peak and not the slope of an edge.
+
+The edges of a photo that lies askew on white are straight and at a right angle too, but less strong the finer the
+waves: of 40 to 120 drawn photos a kind, those that passed for screened have at most 0.5, screens of 2.7 to 8.4 pixels
+at least 4.1 in 98 of 100.
+"""
+
 
 def certain_screen_period(grey: Grey) -> float:
     """Measure the distance between a screen's dots, if they stand out from everything else that is as fine.
@@ -48,6 +58,8 @@ def certain_screen_period(grey: Grey) -> float:
 def _dominances(grey: Grey, down: float, across: float) -> Floats:
     """Factor by which the weaker of two waves at a right angle stands out in each part of a picture: float64 (n,).
 
+    It is 0 where one of them is no peak.
+
     Args:
         grey: uint8 (h, w).
         down: cycles per pixel of the first wave, from top to bottom.
@@ -61,9 +73,13 @@ def _dominances(grey: Grey, down: float, across: float) -> Floats:
     frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
     finer = (frequencies > FINER * np.hypot(down, across)) & (frequencies < 1 / SHORTEST_PERIOD)
 
-    def power(*wave: float) -> Floats:
-        near = [(round(cycles * side) + np.arange(-1, 2)) % side for cycles in wave]
+    def power(wave: tuple[float, float], multiple: float = 1.0) -> Floats:
+        near = [(round(cycles * multiple * side) + np.arange(-1, 2)) % side for cycles in wave]
         return np.asarray(powers[:, near[0][:, None], near[1]].max(axis=(1, 2)))
 
-    weaker = np.minimum(power(down, across), power(-across, down))
+    def peak(wave: tuple[float, float]) -> Floats:
+        beside = np.maximum(*(power(wave, multiple) for multiple in BESIDE))
+        return np.where(power(wave) >= ISOLATED * beside, power(wave), 0.0)
+
+    weaker = np.minimum(peak((down, across)), peak((-across, down)))
     return np.asarray(weaker / (powers[:, finer].mean(axis=1) + 1.0))

@@ -38,7 +38,7 @@ from neardup.verify.shared_part import is_all_they_share
 from neardup.verify.store import EvidenceByPair, KeypointCache
 from neardup.verify.surroundings import plainness
 
-VERIFY_STEP = 9
+VERIFY_STEP = 10
 """Version of how matches become evidence that decisions go by; bumped when that changes for equal photos."""
 CORES = max(1, cv2.getNumberOfCPUs())
 """Pairs and photos that are worked on at once by default: the number of cores."""
