@@ -332,7 +332,7 @@ def test_a_match_never_speaks_against_a_pair(doubting: Decision, cosine: float, 
 def test_a_match_that_is_too_weak_counts_as_none(doubting: Decision) -> None:
     """It is for people to judge, as probable as without it, and the waterfall says so."""
     weak = replace(FOUND, inliers=5, blurred_inliers=0)
-    (of_weak, of_none, _), bands = doubting.judge(np.full(3, 0.9), [weak, UNLIKE, FOUND])
+    (of_weak, of_none, _), bands, _ = doubting.judge(np.full(3, 0.9), [weak, UNLIKE, FOUND])
     assert of_weak == of_none == pytest.approx(expit(1))
     assert bands == ["review", "review", "link"]
     assert doubting.waterfall(0.9, weak) == [(WEAK, -8.0), (FEATURES["cosine"].title, pytest.approx(9.0))]
@@ -343,7 +343,7 @@ def test_beyond_the_ceiling_a_match_is_weak_by_the_whole_similarity(doubting: De
     low = replace(doubting.model.unmatched, ceilings=(0.5,))
     capped = replace(doubting, model=replace(doubting.model, unmatched=low))
     weak = replace(FOUND, inliers=8, blurred_inliers=0)
-    (of_weak, of_none), bands = capped.judge(np.full(2, 0.9), [weak, UNLIKE])
+    (of_weak, of_none), bands, _ = capped.judge(np.full(2, 0.9), [weak, UNLIKE])
     assert of_weak == of_none == pytest.approx(expit(-8 + 5 + 4 * BEYOND_CEILING))
     assert bands == ["review", "review"]
     assert capped.waterfall(0.9, weak) == [(WEAK, -8.0), (FEATURES["cosine"].title, pytest.approx(5.4))]

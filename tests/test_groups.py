@@ -265,6 +265,21 @@ def test_a_pair_without_a_match_joins_nothing(keypoints: int) -> None:
     assert group_pairs(2, untold, Constraints(together=((0, 1),)))[0].tolist() == [0, 0]
 
 
+def test_a_match_that_counts_as_none_joins_nothing() -> None:
+    """Two brick walls match by chance and look alike; their transform contradicts no other either."""
+    walls = decided([SCENE] * 2, {(0, 1): 0.999})
+    assert group_pairs(2, replace(walls, counted=np.array([True])))[0].tolist() == [0, 0]
+    groups, chances = group_pairs(2, replace(walls, counted=np.array([False])))
+    assert groups.tolist() == [0, 1]
+    assert chances[0] < LINKED
+    pairs = decided([SCENE] * 3, {(0, 1): 0.99, (0, 2): 0.99, (1, 2): 0.6})
+    moved = replace(pairs.evidence[2], transform=tuple(shift(150).ravel().tolist()))  # type: ignore[type-var]
+    weak = replace(pairs, evidence=[*pairs.evidence[:2], moved], counted=np.array([True, True, False]))
+    groups, chances = group_pairs(3, weak)
+    assert groups.tolist() == [0, 0, 0]
+    assert chances[:2].tolist() == [0.99, 0.99]
+
+
 def test_a_pair_without_a_match_speaks_against_no_group() -> None:
     """A likely pair in which geometry finds nothing neither joins nor parts, where a third photo joins both."""
     pairs = decided([SCENE] * 3, {(0, 1): 0.99, (1, 2): 0.99, (0, 2): 0.95})

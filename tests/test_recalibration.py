@@ -356,7 +356,7 @@ def test_verdicts_on_pairs_without_a_match_link_no_weak_match(tmp_path: Path) ->
     moves = Moves(matched=Move(20.0), unmatched=Move(-20.0))
     bands = moved_bands(replace(base.bands, precision=replace(base.bands.precision, threshold=1e-9)), moves, [])
     moved = replace(base, model=moves.model(base.model), bands=bands)
-    [probability], [band] = moved.judge(np.array([cosine]), [evidence])
+    [probability], [band], _ = moved.judge(np.array([cosine]), [evidence])
     assert band != "link"
     old = base.model.log_odds(pair), base.model.regression_of(pair)
     assert logit(probability) == pytest.approx(moves.of(*old)[0])

@@ -11,9 +11,12 @@ from neardup.decide.bands import Band
 from neardup.decide.chosen_decision import SHIPPED
 from neardup.decide.constraints import PairVerdicts
 from neardup.decide.decision import Decision
+from neardup.decide.features import FEATURES
+from neardup.decide.logistic import Logistic
+from neardup.decide.probability import PairModel
 from neardup.detect.duplicate_tables import _write_pairs
 from neardup.detect.duplicates import Duplicates
-from neardup.detect.verified_pairs import UNLIKELY, VerifiedPairs, groups_of
+from neardup.detect.verified_pairs import UNLIKELY, Verification, VerifiedPairs, decide_pairs, groups_of
 from neardup.encode.collection import Collection
 from neardup.search.blocks import Triangle
 from neardup.search.exact_copies import COPY, KINDS, NEAR
@@ -116,6 +119,21 @@ def test_a_pair_that_nobody_could_verify_speaks_against_no_group() -> None:
         judged=PairVerdicts(together=(("d", "e"),)),
     )
     assert groups_of(unread)[0].tolist() == [0, 0, 0]
+
+
+def test_a_match_that_is_too_weak_for_a_link_makes_no_group() -> None:
+    """A decision that makes much of similarity gives it 0.73, as it would without the match, which is no link."""
+    found, zeros, ones = verified([0.9], ["link"]), (0.0,) * len(FEATURES), (1.0,) * len(FEATURES)
+    strength = Logistic(tuple(FEATURES), zeros, ones, (1.0, 4.0, *zeros[2:]), -12.0)
+    alone = Logistic(("cosine",), (0.0,), (1.0,), (10.0,), -8.0)
+    decision = replace(Decision.load(SHIPPED), model=PairModel(strength, alone, alone))
+    [match] = found.evidence
+    assert match
+    for points, joined in ((5, False), (20, True)):
+        known = {(match.first, match.second): replace(match, inliers=points)}
+        facts = found.paths, found.photos, found.pairs, known, found.verifier
+        first, second = groups_of(decide_pairs(*facts, Verification(decision)))[0].tolist()
+        assert (first == second) == joined
 
 
 @pytest.mark.parametrize("paths", [("1.png", "2.png", "3.png"), ("3.png", "2.png", "1.png")])

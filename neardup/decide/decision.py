@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neardup.arrays import Floats, Ints
+from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.bands import PRECISION, RECALL, Band, Bands, Promise, bands_for
 from neardup.decide.features import FEATURES, SIMILARITY
 from neardup.decide.logistic import Logistic
@@ -83,15 +83,19 @@ class Decision:
         """Compute the probability of each pair, float64 (m,), from cosine similarities, float64 (m,), and evidence."""
         return self.model.probabilities(_pairs(cosines, evidence))
 
-    def judge(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> tuple[Floats, list[Band]]:
-        """Compute the probability of each pair, float64 (m,), as `probabilities` does, and the band that it falls into.
+    def judge(self, cosines: Floats, evidence: Sequence[Evidence | None]) -> tuple[Floats, list[Band], Bools]:
+        """Compute the probability of each pair, as `probabilities` does, and the band that it falls into.
 
         Where geometry finds no match that counts, no similarity of vectors makes a link: pictures of noise look alike
         too.
+
+        Returns:
+            Probabilities, float64 (m,); bands; and whether geometry finds a match that counts
+            (`PairModel.regression_of`), bool (m,).
         """
         pairs = _pairs(cosines, evidence)
-        probabilities, matched = self.model.probabilities(pairs), self.model.regression_of(pairs) == Regression.MATCHED
-        return probabilities, self.bands.of(probabilities, matched)
+        probabilities, counted = self.model.probabilities(pairs), self.model.regression_of(pairs) == Regression.MATCHED
+        return probabilities, self.bands.of(probabilities, counted), counted
 
     def save(self, path: Path) -> Path:
         """Write the decision as JSON, atomically."""

@@ -8,13 +8,14 @@ import numpy as np
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.constraints import Constraints
 from neardup.decide.correlation_clustering import UNLISTED, WeightedPairs, correlation_clusters, pair_log_odds
+from neardup.decide.features import matched
 from neardup.decide.geometry import LINKED, Placements, disjoint_pairs, lowered_by_triangles, transform_of
 from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 
 MOST_WITHOUT_MATCH = LINKED - 1e-9
-"""Greatest probability that a pair without a geometric match has in grouping: just below that of a link."""
+"""Greatest probability that a pair without a match that counts has in grouping: just below that of a link."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class DecidedPairs:
         probabilities: float64 (m,), of being near-duplicates.
         evidence: evidence of each pair; None where it was not verified.
         photos: row → SHA-256, for the photos that evidence names.
+        counted: bool (m,), whether geometry finds a match that counts (`PairModel.regression_of`); None where every
+            match does.
     """
 
     left: Ints
@@ -34,6 +37,13 @@ class DecidedPairs:
     probabilities: Floats
     evidence: Sequence[Evidence | None]
     photos: Mapping[int, str]
+    counted: Bools | None = None
+
+    @property
+    def unmatched(self) -> Bools:
+        """Whether geometry was asked about each pair and finds no match that counts, bool (m,)."""
+        verified, matches = np.array([item is not None for item in self.evidence], dtype=bool), matched(self.evidence)
+        return verified & ~(matches if self.counted is None else matches & self.counted)
 
     @property
     def _row_of(self) -> dict[str, int]:
@@ -41,11 +51,12 @@ class DecidedPairs:
         return {photo: row for row, photo in sorted(self.photos.items(), reverse=True)}
 
     def placements(self, count: int) -> Placements:
-        """Collect how the photos of `count` rows lie in one another."""
+        """Collect how the photos of `count` rows lie in one another, by the matches that count."""
         rows = self.left.tolist()
         transforms = np.array(
             [transform_of(item, self.photos.get(row, "")) for row, item in zip(rows, self.evidence, strict=True)]
         ).reshape(-1, 3, 3)
+        transforms[self.unmatched] = np.nan
         return Placements(self.left, self.right, self.probabilities, transforms, self.sizes(count))
 
     def sizes(self, count: int) -> Floats:
@@ -81,10 +92,10 @@ class DecidedPairs:
 def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None = None) -> tuple[Ints, Floats]:
     """Group photos by their decided pairs.
 
-    A verified pair without a match joins nothing by itself, however similar its vectors are, whether geometry says no
-    or cannot tell: it weighs at most 0. If geometry cannot tell, it parts nothing either: it weighs no less than a pair
-    that was not compared. A link that contradicts the transforms of a triangle is lowered. A pair whose
-    photos lie side by side in a third weighs nothing, whether it is listed or not.
+    A verified pair without a match that counts joins nothing by itself, however similar its vectors are, whether
+    geometry says no or cannot tell: it weighs at most 0. If geometry cannot tell, it parts nothing either: it weighs no
+    less than a pair that was not compared. A link that contradicts the transforms of a triangle is lowered. A pair
+    whose photos lie side by side in a third weighs nothing, whether it is listed or not.
 
     Args:
         count: number of photos.
@@ -98,8 +109,7 @@ def group_pairs(count: int, pairs: DecidedPairs, constraints: Constraints | None
     Raises:
         ConfigError: the constraints contradict each other.
     """
-    unmatched = np.array([item is not None and not item.matched for item in pairs.evidence], dtype=bool)
-    most = np.where(unmatched, MOST_WITHOUT_MATCH, 1.0)
+    most = np.where(pairs.unmatched, MOST_WITHOUT_MATCH, 1.0)
     placements = replace(pairs, probabilities=np.minimum(pairs.probabilities, most)).placements(count)
     lowered = lowered_by_triangles(placements)
     starts, ends = disjoint_pairs(placements)

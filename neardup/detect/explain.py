@@ -112,7 +112,7 @@ def explain_files(
     equal = "The two files are equal byte by byte. " if is_one_file else ""
     explained = Explained(evidence, relation, equal + relation.sentence(*names), similarity)
     if decision := decision_for(out, model.fingerprint):
-        [probability], [band] = decision.judge(np.array([similarity]), [evidence])
+        [probability], [band], _ = decision.judge(np.array([similarity]), [evidence])
         terms = decision.waterfall(similarity, evidence)
         explained = replace(explained, probability=float(probability), band=band, terms=terms)
     images = [read_image(path, max_pixels=max_pixels, draft=WIDTH) for path in files]

@@ -101,7 +101,7 @@ def verify_hits(
     bands = [""] * len(pairs)
     if decision and pairs:
         similarities = np.array([hit.similarity for _, _, _, hit in pairs], dtype=np.float64)
-        probabilities, judged_bands = decision.judge(similarities, evidence)
+        probabilities, judged_bands, _ = decision.judge(similarities, evidence)
         chances, bands = list(probabilities.tolist()), list(judged_bands)
     verified = list[list[VerifiedHit | None]]([] for _ in queries)
     for (number, pair, name, hit), item, chance, band in zip(pairs, evidence, chances, bands, strict=True):

@@ -69,6 +69,8 @@ class VerifiedPairs:
         verifier: verifier of the pairs, which holds keypoints for drawing.
         decision: decision that gave the probabilities; None where none belongs to the encoder.
         judged: what people said of pairs.
+        counted: bool (m,), whether geometry finds a match that counts (`PairModel.regression_of`); None where every
+            match does.
     """
 
     paths: tuple[str, ...]
@@ -80,6 +82,7 @@ class VerifiedPairs:
     verifier: Verifier
     decision: Decision | None = None
     judged: PairVerdicts = NO_VERDICTS
+    counted: Bools | None = None
 
     @cached_property
     def shown(self) -> Bools:
@@ -267,7 +270,8 @@ def groups_of(verified: VerifiedPairs, copies: Bools | None = None) -> tuple[Int
     decided = np.flatnonzero(~np.isnan(probabilities))
     evidence = [verified.evidence[place] for place in decided.tolist()]
     photos = dict(enumerate(verified.photos))
-    pairs = DecidedPairs(left[decided], right[decided], probabilities[decided], evidence, photos)
+    counted = None if verified.counted is None else verified.counted[decided]
+    pairs = DecidedPairs(left[decided], right[decided], probabilities[decided], evidence, photos, counted)
     ranked = replace(pairs, left=rank[pairs.left], right=rank[pairs.right], photos=dict(enumerate(contents)))
     labels, lowered = group_pairs(len(order), ranked, verified.judged.constraints(contents, same))
     labels = labels[rank]
@@ -350,10 +354,13 @@ def decide_pairs(
     decision, judged = verification.decision, verification.judged
     evidence = tuple(known.get(pair) for pair in by_content(pairs, photos))
     probabilities, bands = np.full(len(evidence), np.nan), [""] * len(evidence)
+    counted = np.zeros(len(evidence), dtype=bool)
     verified = np.array([place for place, item in enumerate(evidence) if item], dtype=np.int64)
     if decision and len(verified):
         similarities = pairs.similarities[verified].astype(np.float64)
-        probabilities[verified], judged_bands = decision.judge(similarities, [evidence[place] for place in verified])
+        judgement = decision.judge(similarities, [evidence[place] for place in verified])
+        probabilities[verified], judged_bands, counted[verified] = judgement
         for place, band in zip(verified.tolist(), judged_bands, strict=True):
             bands[place] = band
-    return VerifiedPairs(paths, pairs, photos, evidence, probabilities, tuple(bands), verifier, decision, judged)
+    found = evidence, probabilities, tuple(bands)
+    return VerifiedPairs(paths, pairs, photos, *found, verifier, decision, judged, counted)

@@ -224,7 +224,8 @@ def _verify(
     recall = float(same.sum() / max(1, by_vectors.scored.pairs.same.sum()))
     bins = reliability_bins(held_out.probabilities, same), reliability_bins(held_out.similarity, same)
     telling = _telling(pairs.cosines[:, 0], evidence, same, group_of[pairs.left])
-    decided = DecidedPairs(pairs.left, pairs.right, held_out.probabilities, evidence, dict(enumerate(photos)))
+    names = dict(enumerate(photos))
+    decided = DecidedPairs(pairs.left, pairs.right, held_out.probabilities, evidence, names, held_out.counted)
     groups = _grouped_by(by_probability.scored, decided)
     return Verified(compare([by_vectors, by_probability]), decision, len(rows), recall, bins, telling, groups), known
 

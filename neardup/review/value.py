@@ -18,6 +18,7 @@ from scipy.special import expit
 from neardup.archive.testset import TestSet
 from neardup.decide.constraints import Constraints
 from neardup.decide.groups import DecidedPairs, group_pairs
+from neardup.decide.probability import Regression
 from neardup.detect.verified_pairs import UNLIKELY
 from neardup.review.asked.queues import REVIEW, Queues
 from neardup.review.found.candidates import ShownPair, load_evidence
@@ -134,7 +135,8 @@ def _groups(out: Path, run: Run, links: Links, moves: Moves) -> dict[str, int]:
     known = load_evidence(out)
     probabilities = expit(moves.of(run.log_odds, run.regression))
     evidence = [known.get(pair) for pair in run.row_of]
-    pairs = DecidedPairs(left, right, probabilities, evidence, dict(enumerate(photos)))
+    counted = run.regression == Regression.MATCHED
+    pairs = DecidedPairs(left, right, probabilities, evidence, dict(enumerate(photos)), counted)
     together, apart = (_rows(pairs_of, number) for pairs_of in (links.must, links.cannot))
     labels, _ = group_pairs(len(photos), pairs, Constraints(together, apart))
     return dict(zip(photos, labels.tolist(), strict=True))
