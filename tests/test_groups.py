@@ -21,8 +21,9 @@ from neardup.decide.geometry import (
     lowered_by_triangles,
     transform_of,
 )
-from neardup.decide.group_report import COLUMNS, GroupReport, LinkedPairs, group_reports
+from neardup.decide.group_report import COLUMNS, GroupReport, group_reports
 from neardup.decide.groups import DecidedPairs, explain_groups, group_pairs, members_of
+from neardup.decide.reference import LinkedPairs
 from neardup.detect.verified_pairs import VerifiedPairs, _firmness, groups_of
 from neardup.errors import ConfigError
 from neardup.search.pairs import NearPairs

@@ -9,39 +9,9 @@ from types import MappingProxyType
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
-from neardup.arrays import Bools, Floats, Ints
+from neardup.arrays import Ints
+from neardup.decide.reference import LinkedPairs, reference_of
 from neardup.tables import Value
-from neardup.verify.relation import NEARLY_WHOLE, WHOLE
-
-LIKE_SIZE = 0.5
-"""Least pixels of an unscreened photo, as a share of a screened one's, for it to become the reference instead.
-
-The paper around a print, and the resolution that its dots need, make it larger than a photograph that shows as much.
-"""
-
-
-@dataclass(frozen=True)
-class LinkedPairs:
-    """The pairs that count as links, with their probabilities and coverage.
-
-    Attributes:
-        left: int64 (m,), row of each pair's one photo.
-        right: int64 (m,), row of its other photo; each unordered pair once.
-        probabilities: float64 (m,).
-        coverage_left: float64 (m,), share of the left photo that the right one shows, 0 to 1; 0 where not known.
-        coverage_right: float64 (m,), share of the right photo that the left one shows, 0 to 1; 0 where not known.
-    """
-
-    left: Ints
-    right: Ints
-    probabilities: Floats
-    coverage_left: Floats
-    coverage_right: Floats
-
-    def take(self, chosen: Ints | Bools) -> "LinkedPairs":
-        """Select pairs by their indices or by a mask."""
-        columns = (self.left, self.right, self.probabilities, self.coverage_left, self.coverage_right)
-        return LinkedPairs(*(column[chosen] for column in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -80,9 +50,8 @@ class GroupReport:
 
     Attributes:
         group: number of the group.
-        reference: row of the photo that represents the group: the one that a person chose, if any; else, of the photos
-            that are not crops of another, the one with most pixels, or instead of a screened print, the largest
-            unscreened photo of like size that shows nearly all of it.
+        reference: row of the photo that represents the group: the one that a person chose, if any, else the one that
+            `reference_of` chooses.
         members: photos of the group, the reference first, then by the strength of their strongest link.
         density: share of the group's pairs that are links, 0 to 1, without exact copies.
         bridges: links without which the group would fall into two, the weakest first; that of an exact copy is none.
@@ -159,7 +128,7 @@ def group_reports(
         content_of: row of each exact copy → that of the photo that stands for its bytes.
     """
     within = (groups[links.left] == groups[links.right]) & (groups[links.left] >= 0)
-    links = links.take(within)
+    links = links.take(np.flatnonzero(within))
     order = np.lexsort((np.maximum(links.left, links.right), np.minimum(links.left, links.right), groups[links.left]))
     links = links.take(order)
     group_of_link = groups[links.left]
@@ -186,13 +155,10 @@ def _report(
     """Explain one group, from its photos and the links among them, in the order of their rows."""
     columns = (pairs.left.tolist(), pairs.right.tolist(), pairs.probabilities.tolist())
     links = [Link(min(a, b), max(a, b), p) for a, b, p in zip(*columns, strict=True)]
-    cropped = _cropped(pairs)
+    cropped = pairs.cropped()
     cropped |= {photo for photo in photos if content_of.get(photo) in cropped}
-    uncropped = [photo for photo in photos if photo not in cropped] or photos
-    reference = min(uncropped, key=lambda photo: (-int(pixels[photo]), photo))
-    if reference in screened:
-        unscreened = [photo for photo in _showing(reference, pairs, pixels) if photo not in screened]
-        reference = min(unscreened, key=lambda photo: (-int(pixels[photo]), photo), default=reference)
+    originals = [photo for photo in photos if content_of.get(photo, photo) == photo] or photos
+    reference = reference_of(originals, pairs, pixels, screened)
     by_photo: defaultdict[int, list[Link]] = defaultdict(list)
     for link in links:
         by_photo[link.left].append(link)
@@ -220,22 +186,6 @@ def _member(
         return Member(photo, None, 0.0, 0, cropped, content)
     best = min(links, key=lambda link: (-link.probability, link.left, link.right))
     return Member(photo, best.left + best.right - photo, best.probability, len(links), cropped, content)
-
-
-def _cropped(links: LinkedPairs) -> set[int]:
-    """Find the photos that are crops of another one, by the limits of `verify.relation`."""
-    shown_more = links.coverage_left - links.coverage_right
-    nearly = np.maximum(links.coverage_left, links.coverage_right) >= NEARLY_WHOLE
-    left, right = nearly & (shown_more >= 1 - WHOLE), nearly & (-shown_more >= 1 - WHOLE)
-    return {*links.left[left].tolist(), *links.right[right].tolist()}
-
-
-def _showing(photo: int, links: LinkedPairs, pixels: Ints) -> list[int]:
-    """Find the photos of like size that show nearly all of a photo."""
-    by_right = (links.left == photo) & (links.coverage_left >= NEARLY_WHOLE)
-    by_left = (links.right == photo) & (links.coverage_right >= NEARLY_WHOLE)
-    partners = [*links.right[by_right].tolist(), *links.left[by_left].tolist()]
-    return [partner for partner in partners if pixels[partner] >= LIKE_SIZE * pixels[photo]]
 
 
 def _strongest_tree(links: list[Link]) -> list[Link]:

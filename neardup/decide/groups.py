@@ -10,7 +10,8 @@ from neardup.decide.constraints import Constraints
 from neardup.decide.correlation_clustering import UNLISTED, WeightedPairs, correlation_clusters, pair_log_odds
 from neardup.decide.features import matched
 from neardup.decide.geometry import LINKED, Placements, disjoint_pairs, lowered_by_triangles, transform_of
-from neardup.decide.group_report import GroupReport, LinkedPairs, group_reports
+from neardup.decide.group_report import GroupReport, group_reports
+from neardup.decide.reference import LinkedPairs, Looks
 from neardup.search.pairs import NearPairs
 from neardup.verify.evidence import Evidence
 
@@ -77,6 +78,12 @@ class DecidedPairs:
                 shares[:, place] = coverages if self.photos[row] == item.first else coverages[::-1]
         return shares[0], shares[1]
 
+    def looks(self, place: int) -> Looks | None:
+        """Read from a pair's evidence how its photos look; None where nothing is certain."""
+        left, right, item = int(self.left[place]), int(self.right[place]), self.evidence[place]
+        rows = (left, right) if item is None or self.photos[left] == item.first else (right, left)
+        return Looks.of(item, *rows)
+
     def screened(self) -> set[int]:
         """Find the rows of the photos that show a printing screen."""
         rows = self._row_of
@@ -135,9 +142,11 @@ def explain_groups(groups: Ints, pairs: DecidedPairs, copies: Bools) -> list[Gro
         pairs: the decided pairs, with the probabilities that `group_pairs` returned.
         copies: bool (m,), the pairs of equal bytes, whose photos show all of each other; the left one stands for them.
     """
-    linked = pairs.probabilities >= LINKED
-    left, right = (np.where(copies, 1.0, shares) for shares in pairs.coverage())
-    links = LinkedPairs(pairs.left, pairs.right, pairs.probabilities, left, right).take(linked)
+    linked = np.flatnonzero(pairs.probabilities >= LINKED)
+    left, right = (np.where(copies, 1.0, shares)[linked] for shares in pairs.coverage())
+    ends = pairs.left[linked], pairs.right[linked]
+    looks = [pairs.looks(place) for place in linked.tolist()]
+    links = LinkedPairs(*ends, pairs.probabilities[linked], left, right, looks)
     pixels = pairs.sizes(len(groups)).prod(axis=1).astype(np.int64)
     content_of = dict(zip(pairs.right[copies].tolist(), pairs.left[copies].tolist(), strict=True))
     return group_reports(groups, links, pixels, pairs.screened(), content_of)
