@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "progress", "words"),
-    ("arrays", "settings", "stages", "images"),
+    ("arrays", "graphs", "settings", "stages", "images"),
     ("tables", "pages"),
     ("archive",),
     ("encode",),

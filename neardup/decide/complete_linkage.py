@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet, fcluster, linkage
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import squareform
 
 from neardup.arrays import Floats, Ints, Vectors
+from neardup.graphs import components
 from neardup.search.pairs import NearPairs
 
 LARGEST = 5000
@@ -96,14 +97,12 @@ def _nodes(vectors: Vectors, rows: Ints, threshold: float) -> tuple[Ints, Ints]:
 
 def _chains(links: NearPairs, count: int, largest: int) -> Iterator[Ints]:
     """Yield the chains of `count` nodes, which all have links: sorted nodes; chains above `largest` come in parts."""
-    graph = coo_array((np.ones(len(links.left), dtype=bool), (links.left, links.right)), shape=(count, count))
-    chains, labels = connected_components(graph, directed=False)
-    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
-    for label in range(chains):
-        if len(members[label]) <= largest:
-            yield members[label]
+    labels = components(count, links.left, links.right)
+    for label, chain in enumerate(np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])):
+        if len(chain) <= largest:
+            yield chain
         else:
-            yield from _parts(links.take(labels[links.left] == label), members[label], largest)
+            yield from _parts(links.take(labels[links.left] == label), chain, largest)
 
 
 def _parts(links: NearPairs, chain: Ints, largest: int) -> list[Ints]:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.special import logit
 
 from neardup.arrays import Bools, Floats, Ints
 from neardup.decide.constraints import Constraints
+from neardup.graphs import components
 
 MOST_LOG_ODDS = 7.0
 """Greatest weight of a pair, for or against, in natural log-odds: those of 0.999; no pair outvotes two such others."""
@@ -93,10 +92,10 @@ def correlation_clusters(
         raise ValueError(f"unlisted pairs weigh {unlisted}, which is more than 0")
     rules = constraints or Constraints()
     rules.check()
-    node_of = _components(count, *_columns(rules.together))
+    node_of = components(count, *_columns(rules.together))
     sizes = np.bincount(node_of, minlength=1)
     left, right, sums, listed = _between_nodes(pairs, node_of)
-    part_of = _components(len(sizes), left[sums > 0], right[sums > 0])
+    part_of = components(len(sizes), left[sums > 0], right[sums > 0])
     within = part_of[left] == part_of[right]
     left, right, sums, listed = (column[within] for column in (left, right, sums, listed))
     order = np.argsort(part_of[left], kind="stable")
@@ -220,12 +219,6 @@ def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Ints, Ints]:
     """Pairs as two arrays, int64 (k,) each."""
     table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def _components(count: int, left: Ints, right: Ints) -> Ints:
-    """The connected component of each of `count` nodes, int64 (count,), numbered in the order of their first nodes."""
-    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(count, count))
-    return _numbered(connected_components(graph, directed=False)[1]) if count else np.empty(0, dtype=np.int64)
 
 
 def _numbered(labels: Ints) -> Ints:

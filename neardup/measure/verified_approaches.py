@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from neardup.archive.testset import TestSet
 from neardup.arrays import Bools, Floats, Ints
@@ -20,6 +18,7 @@ from neardup.decide.groups import DecidedPairs, group_pairs
 from neardup.decide.probability import CandidatePairs, out_of_fold, scored_square
 from neardup.decide.reliability import ReliabilityBin, reliability_bins
 from neardup.errors import ArchiveError
+from neardup.graphs import components
 from neardup.images import MAX_PIXELS
 from neardup.measure.comparison import VERIFIED, Comparison, VerifiedFigures, compare
 from neardup.measure.evaluate import FOLDS, Distractors, Evaluation
@@ -238,11 +237,10 @@ def _grouped_by(scored: ScoredTestSet, pairs: DecidedPairs) -> dict[str, tuple[f
     """
     count = len(scored.group_of)
     ends = scored.pairs.i[scored.called], scored.pairs.j[scored.called]
-    graph = coo_array((np.ones(len(ends[0]), dtype=bool), ends), shape=(count, count))
     ways = {
         "correlation clustering": group_pairs(count, pairs)[0],
         "complete linkage": scored.found_groups,
-        "connected components": connected_components(graph, directed=False)[1],
+        "connected components": components(count, *ends),
     }
     shares = {way: b_cubed(np.asarray(groups, dtype=np.int64), scored.group_of) for way, groups in ways.items()}
     return {

@@ -1,12 +1,11 @@
 """Files as pictures: files of equal content or with equal vectors are one picture, and the first stands for it."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from neardup.arrays import Ints
 from neardup.encode.shards import among
 from neardup.errors import ArchiveError
+from neardup.graphs import components
 from neardup.search.pairs import NearPairs
 from neardup.words import counted
 
@@ -28,8 +27,7 @@ def pictures_of(contents: Ints, equal: Ints) -> Ints:
     """
     first, rows = first_of(contents), np.arange(len(contents))
     left, right = np.concatenate([equal, np.stack([first, rows])[:, first != rows]], axis=1)
-    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(len(rows), len(rows)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    return components(len(rows), left, right)
 
 
 def first_of(values: Ints) -> Ints:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from neardup.arrays import Ints
 from neardup.errors import TrainingError
+from neardup.graphs import components
 
 LEAST_SETS = 2
 """Least sets on each side, if there are twice as many: a contrastive loss over a single set means nothing."""
@@ -55,10 +54,8 @@ def inseparable(
     equal_links = [_equal(values) for values in (captions, photos, phashes)]
     mirror_links = _mirror_images(phashes, mirrored, bits)
     links = np.concatenate([*equal_links, _look_alikes(phashes, bits), mirror_links, known_links])
-    graph = coo_array((np.ones(len(links), dtype=bool), (links[:, 0], links[:, 1])), shape=(len(captions),) * 2)
-    _, labels = connected_components(graph, directed=False)
     rows_of: dict[int, list[int]] = {}
-    for row, label in enumerate(labels.tolist()):
+    for row, label in enumerate(components(len(captions), *links.T).tolist()):
         rows_of.setdefault(label, []).append(row)
     return list(rows_of.values())
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from neardup.archive.walk import composed
 from neardup.arrays import Bools, Ints
+from neardup.graphs import components
 from neardup.review.found.results import Results
 from neardup.review.record.links import Links, Pair
 from neardup.review.record.verdicts import Verdict, Verdicts, by_pair
@@ -116,9 +115,7 @@ def _ends(results: Results, pairs: Iterable[Pair]) -> Ints:
 
 def _implied(results: Results, same: Ints, different: Ints) -> Bools:
     """The pairs within one picture, and those between two pictures that are known to differ."""
-    count = len(results.paths)
-    graph = coo_array((np.ones(same.shape[1], dtype=bool), (same[0], same[1])), shape=(count, count))
-    picture = connected_components(graph, directed=False)[1].astype(np.int64)
+    picture = components(len(results.paths), *same)
     first, second = picture[results.first], picture[results.second]
     apart = np.unique(results.key(picture[different[0]], picture[different[1]]))
     return np.asarray((first == second) | np.isin(results.key(first, second), apart))

@@ -2,9 +2,10 @@
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
+from scipy.sparse.csgraph import breadth_first_order
 
 from neardup.arrays import Bools, Ints
+from neardup.graphs import components
 
 LEAST_SIDE = 2
 """Least photos on the smaller side of a bridge: a single photo that hangs on a group does not endanger the others."""
@@ -29,7 +30,8 @@ def bridges(first: Ints, second: Ints, size: int) -> Bools:
         return np.zeros(0, dtype=bool)
     nodes, ends = np.unique(np.stack([first, second]), return_inverse=True)
     first, second, count = ends[0], ends[1], min(size, len(nodes))
-    parents, order = _forest(first, second, count)
+    parts = components(count, first, second)
+    parents, order = _forest(first, second, parts)
     in_forest = (parents[first] == second) | (parents[second] == first)
     numbers = np.random.default_rng(0).integers(1, 2**63, size=len(first), dtype=np.uint64) * ~in_forest
     marks, below = np.zeros(count + 1, dtype=np.uint64), np.ones(count + 1, dtype=np.int64)
@@ -38,16 +40,20 @@ def bridges(first: Ints, second: Ints, size: int) -> Bools:
     for level in _levels(parents, order):
         np.bitwise_xor.at(marks, parents[level], marks[level])
         np.add.at(below, parents[level], below[level])
-    parts = connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(count, count)))[1]
     child = np.where(parents[first] == second, first, second)
     sides = np.minimum(below[child], np.bincount(parts)[parts[child]] - below[child])
     return np.asarray(in_forest & (marks[child] == 0) & (sides >= LEAST_SIDE))
 
 
-def _forest(first: Ints, second: Ints, count: int) -> tuple[Ints, Ints]:
-    """Parent of each node in a spanning forest below one root of number `count`, and the nodes from the root down."""
-    edges = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
-    roots = np.unique(connected_components(edges)[1], return_index=True)[1]
+def _forest(first: Ints, second: Ints, parts: Ints) -> tuple[Ints, Ints]:
+    """Parent of each of n nodes in a spanning forest below one root of number n, and the nodes from the root down.
+
+    Args:
+        first: int64 (m,), one end of each edge.
+        second: int64 (m,), the other end.
+        parts: int64 (n,), the connected component of each node.
+    """
+    count, roots = len(parts), np.unique(parts, return_index=True)[1]
     rows, columns = np.concatenate([first, np.full(len(roots), count)]), np.concatenate([second, roots])
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(count + 1, count + 1)).tocsr()
     order, parents = breadth_first_order(graph, count, directed=False)
