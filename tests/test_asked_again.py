@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_results import small_results
 from review_server import Desk, opened
 
-from neardup.review.asked.again import Again, asked_again, load_again, save_again
+from neardup.decide.chosen_decision import SHIPPED
+from neardup.decide.decision import Decision
+from neardup.detect.verified_pairs import VerifiedPairs
+from neardup.review.asked.again import Again, ask_about_all, asked_again, load_again, save_again
 from neardup.review.record.links import Links, Pair
 from neardup.review.record.verdicts import CANNOT_TELL, DIFFERENT, SAME, SAME_SCENE, Verdict, open_verdicts
+from neardup.search.pairs import NearPairs
 from neardup.stages import digest_file
+from neardup.verify.verifier import Verifier
 
+READER = Verifier({}.__getitem__)
+"""Verifier without photos."""
 A, B, C, D = (letter * 64 for letter in "abcd")
 
 
@@ -77,6 +85,41 @@ def test_a_photo_that_is_like_two_that_differ_shows_them() -> None:
     ]
     assert again(links, {(A, C): 0.9, (B, C): 0.4}, {A: 1, C: 1, B: 2}, C) == []
     assert again(links, like_both, {A: 1, C: 1, B: 2}) == []
+
+
+def test_two_that_differ_though_each_is_surely_a_third_are_shown_once_more() -> None:
+    """One wrong verdict in a chain takes a photo out of its group; whoever repeats it means it."""
+    links = links_of(DIFFERENT)
+    sure: dict[Pair, float] = {(A, C): 0.995, (B, C): 0.999}
+    assert again(links, sure) == ["cccccccc surely is the same as either, and Ada says that they are different"]
+    assert again(links, sure | {(B, C): 0.98}) == []
+    assert again(links_of(SAME_SCENE), sure) == []
+    repeated = Verdict.of(A, B, DIFFERENT, who="Ben", queue="review", supersedes=(links.decided[A, B].id,))
+    assert again(Links.of([repeated]), sure) == []
+
+
+@pytest.mark.parametrize(("answer", "times"), [(SAME, 1), (DIFFERENT, 0), (SAME_SCENE, 0), (CANNOT_TELL, 0)])
+def test_what_people_said_of_the_third_photo_counts(answer: str, times: int) -> None:
+    """Not what the machine makes of that pair; where people join both to it, the contradiction is listed elsewhere."""
+    shown = {"decision": "new"}
+    said = [*links_of(DIFFERENT).decided.values(), Verdict.of(B, C, answer, who="Ada", queue="review", shown=shown)]
+    assert len(again(Links.of(said), {(A, C): 0.995, (B, C): 0.999})) == times
+    both = Links.of([*said, Verdict.of(A, C, SAME, who="Ada", queue="review")])
+    assert again(both, {(A, C): 0.995, (B, C): 0.999}) == []
+
+
+def test_duplicates_shows_a_verdict_that_sure_links_contradict(tmp_path: Path) -> None:
+    """With the name of the photo that both are linked to, in the file that the review page reads."""
+    photos = (A, B, C)
+    ends = np.array([0, 0, 1]), np.array([1, 2, 2])
+    pairs, bands = NearPairs(*ends, np.full(3, 0.9)), ("link",) * 3
+    chances, decision = np.array([0.6, 0.999, 0.999]), Decision.load(SHIPPED)
+    found = VerifiedPairs(("a.jpg", "b.jpg", "c.jpg"), pairs, photos, (None,) * 3, chances, bands, READER, decision)
+    rows = ask_about_all(tmp_path / "duplicates", found, links_of(DIFFERENT))
+    assert [(row.paths, row.why.split(",")[0]) for row in rows] == [
+        (("a.jpg", "b.jpg"), "c.jpg surely is the same as either")
+    ]
+    assert load_again(tmp_path) == rows
 
 
 def test_a_pair_on_which_people_disagree_is_a_contradiction_already() -> None:

@@ -1,4 +1,4 @@
-"""Answered pairs that deserve a second look: a member joined their group, or a new decision contradicts the verdict."""
+"""Answered pairs that deserve a second look: new photos, a new decision or sure links speak against the verdict."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from neardup.archive.notice import NEW_PHOTOS
@@ -100,7 +101,7 @@ def ask_about(watched: "Watched", links: Links) -> list[Again]:
 
 
 def ask_about_all(folder: Path, verified: "VerifiedPairs", links: Links) -> list[Again]:
-    """Write which answered pairs of a whole collection a new decision contradicts strongly.
+    """Write which answered pairs of a whole collection a new decision, or sure links with a third photo, contradict.
 
     Args:
         folder: folder of the tables of `duplicates`; a file is written to it if anything is asked.
@@ -123,7 +124,7 @@ def _asked(
     path_of = dict(zip(reversed(photos), reversed(verified.paths), strict=True))
     return [
         Again(path_of[pair[0]], path_of[pair[1]], *pair, deciding[pair].verdict, why, deciding[pair].id)
-        for pair, why in asked_again(links, probabilities, decision.fingerprint, group_of, new).items()
+        for pair, why in asked_again(links, probabilities, decision.fingerprint, group_of, new, path_of).items()
         if path_of.keys() >= set(pair)
     ]
 
@@ -134,12 +135,14 @@ def asked_again(
     decision: str,
     group_of: Mapping[str, int],
     new: Mapping[str, str],
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[Pair, str]:
     """Choose the answered pairs that are shown again, each with the reason in words; all others never are.
 
     A person who answered against the decision that is still in force, or against one that was as sure, did so knowingly
     and is not asked again. Answers `same scene` and `cannot tell` are not contradicted: exposures of a scene look alike
-    to any machine, and a machine cannot tell what people cannot.
+    to any machine, and a machine cannot tell what people cannot. Two photos that are said to differ though each is
+    surely the same as a third are shown once more: such a verdict takes one of them out of its group.
 
     Args:
         links: what the verdicts in force come to.
@@ -147,6 +150,7 @@ def asked_again(
         decision: fingerprint of the decision in force.
         group_of: photo → its present group; photos without one may be missing.
         new: photos that did not exist in earlier runs → their names.
+        names: names of the other photos; photos without one are named by the first digits of their SHA-256.
 
     Returns:
         Pair → why it is shown again, in the order of the pairs.
@@ -155,13 +159,16 @@ def asked_again(
     for photo in sorted(new, key=new.__getitem__):
         if photo in group_of:
             joined[group_of[photo]].append(photo)
-    alike = _alike(probabilities, new)
-    reasons = {}
+    alike, surely = _alike(probabilities, new), _surely_alike(probabilities, links)
+    reasons, certain = {}, links.certain
     for pair, verdict in sorted(links.decided.items()):
         reason = _contradicted(verdict, probabilities.get(pair), decision)
         if not reason:
             photos, words = _joined(verdict, group_of, joined, alike)
             reason = f"{_first_of([new[photo] for photo in photos])} {words}" if photos else ""
+        if not reason and verdict.verdict == DIFFERENT and not verdict.supersedes and pair in certain:
+            third = sorted(names.get(photo, photo[:8]) for photo in surely[pair[0]] & surely[pair[1]])
+            reason = f"{_first_of(third)} {_bridging(verdict, surely=True)}" if third else ""
         if reason:
             reasons[pair] = reason
     return reasons
@@ -175,6 +182,16 @@ def _alike(probabilities: Mapping[Pair, float], new: Collection[str]) -> dict[st
             for photo, partner in ((first, second), (second, first)):
                 if partner in arrived:
                     partners[photo].add(partner)
+    return partners
+
+
+def _surely_alike(probabilities: Mapping[Pair, float], links: Links) -> defaultdict[str, set[str]]:
+    """Photo → those that are the same picture, for certain by a verdict, or by a machine that nobody contradicted."""
+    partners = defaultdict[str, set[str]](set)
+    likely = (pair for pair, chance in probabilities.items() if _surely_same(chance) and pair not in links.answered)
+    for first, second in (*links.must, *likely):
+        partners[first].add(second)
+        partners[second].add(first)
     return partners
 
 
@@ -213,8 +230,13 @@ def _joined(
     if verdict.verdict == DIFFERENT:
         bridges = sorted(alike.get(verdict.first, set()) & alike.get(verdict.second, set()))
         if bridges:
-            return bridges, f"looks the same as either, and {verdict.who} says that they are different"
+            return bridges, _bridging(verdict)
     return [], ""
+
+
+def _bridging(verdict: Verdict, *, surely: bool = False) -> str:
+    """Say that a photo, whose name comes before, is like two that a verdict says are different."""
+    return f"{'surely is' if surely else 'looks'} the same as either, and {verdict.who} says that they are different"
 
 
 def _first_of(photo_names: list[str]) -> str:
