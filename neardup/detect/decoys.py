@@ -83,7 +83,9 @@ def search_decoys(
 ) -> Decoys:
     """Search for each photograph of a folder in a collection, and count those that are linked.
 
-    A decoy has the candidates that a photo of the collection would have: its nearest, at the triangle's threshold.
+    A decoy is compared with its nearest, at the triangle's threshold. A photo of the collection is also compared with
+    those that have it among their nearest, which would take a search of the whole collection for each decoy: of 55
+    photographs with a false link among 3,144, three had it by that alone.
 
     Args:
         triangle: the completed search of the collection.
