@@ -173,7 +173,7 @@ class Search:
         behind = 0 if self.within else len(self.of_queries)
         pairs = CandidatePairs.of(rows + np.array([0, behind]), similarities[rows[:, 0], rows[:, 1]], evidence)
         held_out = out_of_fold(pairs, np.unique(groups, return_inverse=True)[1].astype(np.int64), FOLDS, 0)
-        chances = by_cosine(pairs, held_out.probabilities)
+        chances = by_cosine(pairs, held_out.probabilities, held_out.counted)
         scores = ranking_scores(similarities, float(chances.min()))
         scores[rows[:, 0], rows[:, 1]] = chances
         if self.within:

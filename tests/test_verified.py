@@ -79,7 +79,7 @@ def test_what_is_measured_is_out_of_fold(results: Path, monkeypatch: pytest.Monk
     similarities, group_of = measured.scored.similarities, measured.scored.group_of
     pairs = CandidatePairs.of(rows, similarities[rows[:, 0], rows[:, 1]], evidence)
     held_out = out_of_fold(pairs, group_of, FOLDS, measured.seed)
-    scores = scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities))
+    scores = scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, held_out.counted))
     assert np.array_equal(by_probability.scored.similarities, scores)
     assert [pairs.probabilities.tolist() for pairs in grouped] == [held_out.probabilities.tolist()]
     same = group_of[pairs.left] == group_of[pairs.right]
@@ -122,11 +122,19 @@ def test_pairs_without_a_match_are_ranked_by_their_cosine() -> None:
     cosines = np.array([0.9, 0.2, 0.5, 0.4])
     rows, matched = np.arange(4), np.array([True, False, False, False])
     pairs = CandidatePairs(rows, rows, cosines[:, None], np.ones(4, dtype=bool), matched)
-    ranked = by_cosine(pairs, np.array([0.1, 0.02, 0.01, 0.03]))
+    ranked = by_cosine(pairs, np.array([0.1, 0.02, 0.01, 0.03]), matched)
     assert ranked.tolist() == [0.1, 0.01, 0.03, 0.02]
     apart = replace(pairs, tellable=np.array([True, True, False, False]))
-    ranked = by_cosine(apart, np.array([0.1, 0.02, 0.01, 0.03]))
+    ranked = by_cosine(apart, np.array([0.1, 0.02, 0.01, 0.03]), matched)
     assert ranked.tolist() == [0.1, 0.02, 0.03, 0.01]
+
+
+def test_a_match_that_counts_as_none_is_ranked_by_its_cosine_too() -> None:
+    """Of two pairs as probable as without their match, the more similar one comes first, whatever its fold."""
+    rows, everything = np.arange(3), np.ones(3, dtype=bool)
+    pairs = CandidatePairs(rows, rows, np.array([[0.2], [0.6], [0.4]]), everything, everything)
+    ranked = by_cosine(pairs, np.array([0.9, 0.01, 0.02]), np.array([True, False, False]))
+    assert ranked.tolist() == [0.9, 0.02, 0.01]
 
 
 def test_pairs_that_tell_most_are_drawn_one_of_a_group() -> None:

@@ -217,7 +217,7 @@ def _verify(
         by_vectors.groups,
         by_vectors.vectors,
         by_vectors.seed,
-        scores=scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities)),
+        scores=scored_square(similarities, pairs, by_cosine(pairs, held_out.probabilities, held_out.counted)),
     )
     same = group_of[pairs.left] == group_of[pairs.right]
     recall = float(same.sum() / max(1, by_vectors.scored.pairs.same.sum()))
@@ -276,19 +276,21 @@ def _telling(cosines: Floats, evidence: Sequence[Evidence | None], same: Bools, 
     return tuple(pairs)
 
 
-def by_cosine(pairs: CandidatePairs, probabilities: Floats) -> Floats:
+def by_cosine(pairs: CandidatePairs, probabilities: Floats, counted: Bools) -> Floats:
     """Reorder the out-of-fold probabilities of unconfirmed pairs by their cosine.
 
-    A pair without a match has only its cosine, which each fold's model turns into a slightly different number, so that
-    of two such pairs in two folds the less similar one could rank first. The same numbers are assigned anew.
+    A pair without a match that counts has only its cosine, which each fold's model turns into a slightly different
+    number, so that of two such pairs in two folds the less similar one could rank first. The same numbers are assigned
+    anew.
 
     Args:
         pairs: the candidates.
         probabilities: float64 (m,), out of fold.
+        counted: bool (m,), whether geometry finds a match that counts.
     """
     ranked = probabilities.copy()
     for kind in (pairs.tellable, ~pairs.tellable):
-        places = np.flatnonzero(~pairs.matched & kind)
+        places = np.flatnonzero(~counted & kind)
         order = np.argsort(pairs.cosines[places, 0], kind="stable")
         ranked[places[order]] = np.sort(probabilities[places])
     return ranked
