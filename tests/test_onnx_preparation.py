@@ -136,3 +136,17 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, values: dict[str, Any
     """Truth is no number, infinity is no level, and nothing can be divided by 0."""
     with pytest.raises(EncoderError, match=f"the metadata of x: {sentence}"):
         of_file("x", said_itself(made(tmp_path / "m.onnx"), **values))
+
+
+def test_a_mean_above_every_level_is_refused(tmp_path: Path) -> None:
+    """Many models name mean and scale of levels 0 to 255: all photos would look alike; a file beside may say so."""
+    path, of_bytes = made(tmp_path / "m.onnx"), {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    sentence = r"a mean of \[123.675, .*\] from levels of 0 to 1: .* divide both by 255"
+    with pytest.raises(EncoderError, match=sentence):
+        of_file("x", path, of_bytes)
+    with pytest.raises(EncoderError, match=sentence):
+        of_file("x", said_itself(made(tmp_path / "said.onnx"), **of_bytes))
+    beside(tmp_path, size={"height": 8, "width": 8}, do_rescale=False, **{f"image_{k}": v for k, v in of_bytes.items()})
+    photo = Image.new("RGB", (4, 4), (51, 102, 153))
+    channels = [(level - mean) / std for level, mean, std in zip((51, 102, 153), *of_bytes.values(), strict=True)]
+    np.testing.assert_allclose(of_file("x", path).encode([photo])[0], expected(channels), atol=1e-6)

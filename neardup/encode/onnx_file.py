@@ -36,6 +36,8 @@ TABLE = "[onnx] of neardup.toml"
 """Name, in error messages, of the settings that say how photos are prepared."""
 NCHW, NHWC = "nchw", "nhwc"
 """The two layouts of images: (n, 3, height, width) and (n, height, width, 3)."""
+WHITE = 255
+"""Greatest level of a decoded photo."""
 ELSEWHERE = b"\n\x08location"
 """Key, as protobuf writes it, by which a graph names the other file that holds a weight."""
 
@@ -225,6 +227,11 @@ def _preparation(
             f"in a {PREPARATION} beside it; ImageNet's models have [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]"
         )
     preparation = _of_config(path, config)
+    if max(preparation.mean) > preparation.scale * WHITE:
+        raise EncoderError(
+            f"{name} would subtract a mean of {list(preparation.mean)} from levels of 0 to "
+            f"{preparation.scale * WHITE:g}: mean and std are of levels 0 to 1, divide both by {WHITE}"
+        )
     sides = preparation.height, preparation.width
     if any(fixed not in {0, side} for fixed, side in zip(model.fixed(layout), sides, strict=True)):
         raise EncoderError(f"{name} takes images {model.shape}, not of {sides[0]} × {sides[1]} pixels: mend the size")
