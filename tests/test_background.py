@@ -211,6 +211,22 @@ def test_a_saved_encoder_is_the_same_one(plain_checkpoint: Path, checkpoint: Pat
     assert load_encoder(str(tmp_path / "trained")).fingerprint == load_encoder(str(plain_checkpoint)).fingerprint
 
 
+def test_an_encoder_may_be_saved_where_it_lies(checkpoint: Path, tmp_path: Path) -> None:
+    """As by an experiment that begins from a checkpoint of its own results: the background stays."""
+    save_encoder(str(checkpoint), tmp_path / "saved")
+    save_encoder(str(tmp_path / "saved"), tmp_path / "saved")
+    assert load_encoder(str(tmp_path / "saved")).fingerprint == load_encoder(str(checkpoint)).fingerprint
+
+
+def test_nothing_is_left_of_the_encoder_that_was_saved_before(checkpoint: Path, tmp_path: Path) -> None:
+    """MLflow would keep, and a team download, the weights of both."""
+    file = str(pixels_model(tmp_path / "pixels.onnx"))
+    for name, folder in ((str(checkpoint), "saved"), (file, "saved"), (file, "alone")):
+        save_encoder(name, tmp_path / folder)
+    saved, alone = (sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("saved", "alone"))
+    assert saved == alone
+
+
 def test_a_background_of_another_encoder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     """In one sentence; so is a broken file."""
     folder = tmp_path / "checkpoint"

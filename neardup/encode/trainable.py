@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neardup.encode.background import BACKGROUND, Background
+from neardup.encode.background import Background
 from neardup.encode.hub import load_checkpoint
 from neardup.encode.kinds import KINDS, kind_of
-from neardup.encode.onnx import GRAPH
+from neardup.encode.onnx import GRAPH, MODEL, PREPARATION
 from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import checkpoint_folder
 from neardup.encode.torchscript import is_torchscript, load_torchscript
@@ -103,11 +103,17 @@ def load_trainable(name: str) -> Trainable:
 
 
 def save_encoder(name: str, folder: Path) -> None:
-    """Write a folder from which `load_encoder` loads the encoder called `name`; errors as in `load_encoder`."""
+    """Write a folder from which `load_encoder` loads the encoder called `name`; errors as in `load_encoder`.
+
+    It holds nothing else afterwards. It may be the folder that `name` names.
+    """
+    background = Background.load(checkpoint_folder(name))
     if is_onnx(name):
-        (folder / BACKGROUND).unlink(missing_ok=True)  # left by another encoder that was saved there before
         load_onnx(name).save(folder)
+        for path in folder.iterdir():  # what another encoder left that was saved there before
+            if path.name not in {MODEL, PREPARATION}:
+                path.unlink()
     else:
         load_trainable(name).save(folder)
-    if background := Background.load(checkpoint_folder(name)):
+    if background:
         background.save(folder)
