@@ -1,6 +1,7 @@
 """Every kind of encoder: saved, loaded, its vectors those of transformers, and a fingerprint that tells it apart."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from tiny_models import MODELS, SIDE, made
 from torch import Tensor, nn
 from transformers import Siglip2Config, SiglipVisionConfig, SiglipVisionModel, TimmWrapperConfig
 
-from neardup.encode.encoder import check_encoder, load_encoder
-from neardup.encode.kinds import DualEncoder, timm_image_processor
+from neardup.encode.encoder import check_encoder, load_encoder, objectives_of
+from neardup.encode.kinds import ClipEncoder, DualEncoder, timm_image_processor
 from neardup.encode.onnx import PREPARATION
 from neardup.encode.torchscript import WEIGHTS
 from neardup.encode.trainable import Trainable, load_trainable
@@ -217,10 +218,23 @@ def test_a_vision_tower_alone_has_the_vectors_of_the_whole(tmp_path: Path) -> No
     assert load_trainable(str(tmp_path)).tokenizer is None
 
 
+def test_a_vision_tower_reads_nothing_whatever_lies_beside_it(tmp_path: Path) -> None:
+    """The tokenizer of the whole model is saved with its processor, and gives the tower no text tower."""
+    whole = made("clip")
+    ClipEncoder.vision_of(whole.model).save_pretrained(tmp_path)
+    whole.image_processor.save_pretrained(tmp_path)
+    whole.tokenizer.save_pretrained(tmp_path)
+    assert objectives_of(str(tmp_path)) == {"copies"}
+    whole.save(tmp_path / "whole")
+    assert objectives_of(str(tmp_path / "whole")) == {"captions", "copies"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["siglip", "dual, EfficientNet"])
-def test_int8_is_nearly_fp32(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a transformer and of a convolutional network; quantised again, it is the same file."""
+def test_int8_is_nearly_fp32(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a transformer and of a convolutional network; quantised again, it is the same file; nothing is warned of."""
     pytest.importorskip("onnxruntime")
     model = made(name)
     model.save(tmp_path / "model")
@@ -230,6 +244,7 @@ def test_int8_is_nearly_fp32(name: str, tmp_path: Path, monkeypatch: pytest.Monk
         encoder = load_encoder(str(tmp_path / "model"), "cpu", "int8")
         files += [file.read_bytes() for file in (tmp_path / attempt).iterdir()]
     assert files[0] == files[1]
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert encoder.fingerprint != model.encoder("cpu").fingerprint
     assert (encoder.encode(IMAGES) * model.encoder("cpu").encode(IMAGES)).sum(axis=1).min() > 0.98
 

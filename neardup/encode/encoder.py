@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from neardup.encode.background import Background, NormalisedEncoder
 from neardup.encode.devices import check_computation, without_torch
-from neardup.encode.onnx import GRAPH, OnnxEncoder, of_checkpoint
+from neardup.encode.onnx import CONFIG, GRAPH, OnnxEncoder, of_checkpoint
 from neardup.encode.onnx_file import is_onnx, load_onnx
 from neardup.encode.protocol import BATCH, BUILTIN, CHECKPOINT, BatchEncoder, Encoder, checkpoint_folder
 from neardup.errors import EncoderError
+from neardup.stages import read_json
 
 if TYPE_CHECKING:  # a borrowed GPU has no pydantic, which recipes need
     from neardup.settings.schema import Dtype
@@ -129,7 +130,9 @@ def objectives_of(name: str) -> frozenset[str]:
     """
     if is_onnx(name):
         return frozenset()
-    if name == BUILTIN or (Path(name) / "tokenizer_config.json").is_file():
+    # A tower that was saved alone may have the tokenizer of the whole model beside it.
+    reads = (Path(name) / "tokenizer_config.json").is_file() and "text_config" in read_json(Path(name) / CONFIG)
+    if name == BUILTIN or reads:
         return frozenset({"captions", "copies"})
     from neardup.encode.trainable import load_trainable  # noqa: PLC0415 - torch, for seconds
 

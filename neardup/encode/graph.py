@@ -1,5 +1,6 @@
 """Write the vision tower of a checkpoint as an ONNX graph without weights; this needs torch, using it does not."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from neardup.encode.onnx import bears_on_vectors
 from neardup.stages import replacing
+
+logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its warnings tell of optimisations that it leaves out
 
 SMALL = 64
 """Most numbers in a constant that is folded when a graph is written; weights have more."""
