@@ -164,7 +164,8 @@ class Candidates:
 def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -> Candidates | str:
     """The versions to compare on the test set of a folder; where there is nothing to compare, the sentence on why.
 
-    Nothing is where the challenger is the champion already, or was rolled back and is not named.
+    Nothing is where no version was trained, as of an ONNX file, or the challenger is the champion already, or was
+    rolled back and is not named.
 
     Args:
         tracking: where the registry is.
@@ -172,7 +173,7 @@ def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -
         version: the challenger's; by default the one with that alias.
 
     Raises:
-        PromotionError: there is no challenger, or they were measured on another test set.
+        PromotionError: there is no champion, or they were measured on another test set.
         TrackingError: the server cannot be reached.
     """
     test_set = TestSet.load(out).digest
@@ -187,8 +188,13 @@ def find_candidates(tracking: Tracking, out: Path, version: str | None = None) -
                 f"Version {number} was rolled back, and no challenger is newer: there is nothing to do. "
                 f"`neardup promote --version {number}` judges it once more."
             )
-        if challenger is None or champion is None:
-            raise PromotionError(f"{tracking.shown} holds no challenger for {MODEL}: run `neardup experiment` first")
+        if champion is None:
+            raise PromotionError(f"{tracking.shown} holds no champion of {MODEL}: run `neardup experiment` first")
+        if challenger is None:
+            return (
+                f"Version {champion.version} is the champion, and no trained version challenges it: there is "
+                "nothing to do. `neardup promote --version NUMBER` judges any version."
+            )
         if challenger.version == champion.version:
             return "The challenger is the champion already: there is nothing to do."
         for found in (challenger, champion):

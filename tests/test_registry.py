@@ -238,6 +238,17 @@ def test_a_rollback_that_is_given_again_rolls_back_once(own: Contest, monkeypatc
     assert own.client.get_model_version(MODEL, second).description.count("Rolled back:") == 1
 
 
+def test_without_a_trained_version_there_is_nothing_to_promote(own: Contest) -> None:
+    """As where the encoder is an ONNX file; another experiment would not change it, and a nightly run is no failure."""
+    own.client.delete_registered_model_alias(MODEL, "challenger")
+    ran = own.run("promote")
+    assert (ran.returncode, ran.stderr.count("neardup:")) == (0, 0)
+    assert "is the champion, and no trained version challenges it: there is nothing to do" in ran.stdout
+    own.client.delete_registered_model_alias(MODEL, "champion")
+    with pytest.raises(PromotionError, match="holds no champion of near-duplicates: run `neardup experiment` first"):
+        find_candidates.fn(own.tracking, own.out)
+
+
 def test_what_was_rolled_back_stays_back_until_somebody_names_it(own: Contest) -> None:
     """The next experiment makes it challenger no more; a newer version may be."""
     first, second = own.version("champion"), own.version("challenger")
