@@ -85,7 +85,7 @@ def test_trainings_by_captions_and_by_copies_are_measured_on_the_same_photos(exa
 
 def test_captions_of_a_model_without_a_text_tower_are_refused(examples: list[Example], tmp_path: Path) -> None:
     """The sentence says what to set."""
-    with pytest.raises(TrainingError, match="reads no captions, it has no text tower: say objective = 'copies'"):
+    with pytest.raises(TrainingError, match=r"it has no text tower: say objective = 'copies' in \[train\] of"):
         train(examples, replace(small_clip(), tokenizer=None), Recipe(), tmp_path, report=silent)
 
 
@@ -275,6 +275,22 @@ def test_known_pairs_are_read_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("first;second;same\na;b;1\n")
     with pytest.raises(ArchiveError, match="give it the columns first, second and same"):
         KnownPairs.load(tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("a,b,1\na,b,0\n", "line 3: a and b are different there, but one photo or the same by other lines"),
+        ("a,c,0\na,b,1\nc,b,1\n", "line 2: a and c are different there"),
+        ("a,b,1\na,a,0\n", "line 3: a and a are different there"),
+        ("a,b,1\na,c,2\n", "line 3: same is 2, expected 1 or 0"),
+    ],
+)
+def test_known_pairs_that_contradict_each_other_are_refused(lines: str, sentence: str, tmp_path: Path) -> None:
+    """Which of them is true only a person can say; training would go by the ones that say the same."""
+    (tmp_path / "pairs.csv").write_text(f"first,second,same\n{lines}")
+    with pytest.raises(ArchiveError, match=sentence):
+        KnownPairs.load(tmp_path / "pairs.csv")
 
 
 def test_verdicts_are_what_a_learner_knows(examples: list[Example], tmp_path: Path) -> None:

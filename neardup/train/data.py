@@ -58,7 +58,10 @@ class TrainingData:
         captions, dropped, limit = None, 0, 0
         if recipe.objective != "copies":
             if clip.tokenizer is None:
-                raise TrainingError(f"{clip.name} reads no captions, it has no text tower: say objective = 'copies'")
+                raise TrainingError(
+                    f"{clip.name} reads no captions, it has no text tower: say objective = 'copies' in [train] of "
+                    "neardup.toml"
+                )
             limit = token_limit(clip.model, clip.tokenizer)
             examples, captions, dropped = _fitting(examples, clip.tokenizer, limit, recipe)
         parts = split(known.separable(examples, bits), recipe.validation, recipe.seed)
