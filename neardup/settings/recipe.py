@@ -71,7 +71,8 @@ class Recipe:
         Field(
             description="keep the weights that lie 0, 25, 50, 75 or 100 % of the way from the encoder as it came to "
             "the kept epoch, whichever find near-duplicates best on the validation photos; others than those of the "
-            "encoder as it came only where they gain more in nDCG than its standard error and lose no µAP."
+            "encoder as it came only where they gain more in nDCG than its standard error and lose no µAP, or gain "
+            "µAP where the nDCG of every photo is the same."
         ),
     ] = True
     normalise: Annotated[
