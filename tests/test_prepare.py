@@ -380,9 +380,80 @@ def test_what_the_ground_truth_names_is_not_trained_on_though_it_is_in_no_group(
     ]
 
 
-def write_workbook(path: Path, rows: list[list[object]]) -> None:
-    """A workbook of one sheet."""
+def write_workbook(path: Path, rows: list[list[object]], *merged: str) -> None:
+    """A workbook of one sheet, in which ranges of cells are merged."""
     book = openpyxl.Workbook()
     for row in rows:
         book.active.append(row)
+    for cells in merged:
+        book.active.merge_cells(cells)
     book.save(path)
+
+
+def archive_of_issue(root: Path, photos: int) -> Path:
+    """An archive with the photos 1, 2, … of page 1 of an issue, and the folder of the issue."""
+    issue = root / "surlevif/1911"
+    (issue / "photos/jpg").mkdir(parents=True)
+    for number in range(1, photos + 1):
+        Scene.of(number).image.save(issue / f"photos/jpg/np_surlevif_1911_01_{number:02d}.jpg")
+    return issue
+
+
+NAMES = [f"np_surlevif_1911_01_{number:02d}" for number in range(1, 7)]
+"""Names of the photos of `archive_of_issue`, without extension."""
+
+
+def test_rows_that_a_merged_cell_joins_are_one_group(tmp_path: Path) -> None:
+    """Each name in a row of its own beside the group's number; a line says so, and faults keep their own rows."""
+    archive_of_issue(tmp_path / "archive", 6)
+    rows = [["Groupe", "Photo"], [101, NAMES[0]], [None, NAMES[1]], [None, "gone"], [102, NAMES[2]], [None, NAMES[3]]]
+    write_workbook(tmp_path / "archive/donnees_IS.xlsx", [*rows, [NAMES[4], NAMES[5]]], "A2:A4", "A5:A6")
+    made = prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings())
+    assert [(photo.group, photo.row) for photo in made.test_set.photos] == [(1, 2)] * 2 + [(2, 5)] * 2 + [(3, 7)] * 2
+    lines = {line["cell"]: (line["kind"], line["row"], line["detail"]) for line in report(tmp_path / "out")}
+    notes = [line["detail"] for line in report(tmp_path / "out") if line["kind"] == "note"]
+    assert notes == [f"rows {rows} are one group: this cell is merged over them" for rows in ("2 to 4", "5 to 6")]
+    assert lines["B4"] == ("not found", "4", "no photo of that name is in the archive")
+
+
+def test_a_cell_that_is_merged_over_rows_of_several_names_is_reported(tmp_path: Path) -> None:
+    """It may be the heading of several groups or the number of one that is continued below: each row stays a group."""
+    archive_of_issue(tmp_path / "archive", 4)
+    rows = [["Série A", *NAMES[:2]], [None, *NAMES[2:4]]]
+    write_workbook(tmp_path / "archive/donnees_IS.xlsx", rows, "A1:A2")
+    made = prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings())
+    assert [photo.group for photo in made.test_set.photos] == [1, 1, 2, 2]
+    assert ("ambiguous", "1", "A1") in [(line["kind"], line["row"], line["cell"]) for line in report(tmp_path / "out")]
+
+
+def test_a_hidden_sheet_is_left_out_with_a_line(tmp_path: Path) -> None:
+    """A former list that nobody sees contradicts nothing, neither as groups nor as legends."""
+    issue = archive_of_issue(tmp_path / "archive", 3)
+    legends = [["Num page", "Num photo", "Légende"], [1, 3, "Le roi"]]
+    for path, shown, hidden in (
+        (tmp_path / "archive/donnees_IS.xlsx", [NAMES[:2]], [[NAMES[0], NAMES[2]]]),
+        (issue / "1911.xlsx", legends, [legends[0], [1, 3, "La reine"]]),
+    ):
+        write_workbook(path, shown)
+        book = openpyxl.load_workbook(path)
+        former = book.create_sheet("former", 0)
+        former.sheet_state = "hidden"
+        for row in hidden:
+            former.append(row)
+        book.save(path)
+    made = prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings())
+    assert [Path(photo.path).stem for photo in made.test_set.photos] == NAMES[:2]
+    assert [photo.legend for photo in made.training_set.photos] == ["Le roi"]
+    left_out = [(line["file"], line["sheet"]) for line in report(tmp_path / "out") if line["kind"] == "left out"]
+    assert left_out == [("donnees_IS.xlsx", "former"), ("surlevif/1911/1911.xlsx", "former")]
+
+
+def test_a_merged_cell_of_a_legend_sheet_holds_for_each_of_its_rows(tmp_path: Path) -> None:
+    """A page of several photos, a legend of two of them, and names of columns that are merged over two rows."""
+    issue = archive_of_issue(tmp_path / "archive", 4)
+    write_workbook(tmp_path / "archive/donnees_IS.xlsx", [[NAMES[3]]])
+    rows = [["Page", "Numéros", "Légende"], [None, "Num photo"], [1, 1, "Le roi"], [None, 2], [None, 3, "La reine"]]
+    write_workbook(issue / "1911.xlsx", rows, "A1:A2", "C1:C2", "A3:A5", "C3:C4")
+    made = prepare(tmp_path / "archive", tmp_path / "out", PrepareSettings())
+    assert [photo.legend for photo in made.training_set.photos] == ["Le roi", "Le roi", "La reine"]
+    assert made.counts["rows of the legend sheets: listed"] == 3

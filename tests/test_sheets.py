@@ -195,19 +195,35 @@ def test_an_old_workbook_that_says_to_be_huge_is_refused(tmp_path: Path, rows: i
         read_workbook(tmp_path / "x.xls")
 
 
+def write_ods(path: Path, rows: str) -> None:
+    """Make an `.ods` of one sheet, IS, of the XML of its rows."""
+    names = {part: f"urn:oasis:names:tc:opendocument:xmlns:{part}:1.0" for part in ("office", "table", "text")}
+    spaces = " ".join(f'xmlns:{part}="{name}"' for part, name in names.items())
+    body = f'<office:spreadsheet><table:table table:name="IS">{rows}</table:table></office:spreadsheet>'
+    content = f"<office:document-content {spaces}><office:body>{body}</office:body></office:document-content>"
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    manifest = b'<manifest xmlns="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'
+    write_parts(path, {"mimetype": kind.encode(), "META-INF/manifest.xml": manifest, "content.xml": content.encode()})
+
+
+def test_merged_cells_of_libreoffice_are_said(tmp_path: Path) -> None:
+    """The reader does not see that they are, so that what they join would fall apart."""
+    cell = '<table:table-cell {} office:value-type="string"><text:p>a.jpg</text:p></table:table-cell>'
+    row = f"<table:table-row>{cell}</table:table-row>"
+    wide = 'table:number-columns-spanned="2" table:number-rows-spanned="1"'
+    write_ods(tmp_path / "x.ods", row.format(wide))
+    assert len(read_workbook(tmp_path / "x.ods")) == 1
+    write_ods(tmp_path / "x.ods", row.format(wide.replace('"1"', '"12"')))
+    with pytest.raises(ArchiveError, match=r"merged over several rows.*save it as \.xlsx"):
+        read_workbook(tmp_path / "x.ods")
+
+
 def test_a_sheet_of_libreoffice_is_read(tmp_path: Path) -> None:
     """Rows and columns that an `.ods` has many times over count as often."""
     gap = '<table:table-row table:number-rows-repeated="3"><table:table-cell/></table:table-row>'
     cell = '<table:table-cell office:value-type="string"><text:p>a.jpg</text:p></table:table-cell>'
     row = f'<table:table-row><table:table-cell table:number-columns-repeated="2"/>{cell}</table:table-row>'
-    names = {part: f"urn:oasis:names:tc:opendocument:xmlns:{part}:1.0" for part in ("office", "table", "text")}
-    spaces = " ".join(f'xmlns:{part}="{name}"' for part, name in names.items())
-    body = f'<office:spreadsheet><table:table table:name="IS">{gap}{row}</table:table></office:spreadsheet>'
-    content = f"<office:document-content {spaces}><office:body>{body}</office:body></office:document-content>"
-    kind = "application/vnd.oasis.opendocument.spreadsheet"
-    manifest = b'<manifest xmlns="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'
-    parts = {"mimetype": kind.encode(), "META-INF/manifest.xml": manifest, "content.xml": content.encode()}
-    write_parts(tmp_path / "x.ods", parts)
+    write_ods(tmp_path / "x.ods", gap + row)
     (sheet,) = read_workbook(tmp_path / "x.ods")
     assert [(cell.address, cell.text) for row in sheet.rows for cell in row if cell] == [("C4", "a.jpg")]
 

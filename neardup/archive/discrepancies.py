@@ -9,7 +9,7 @@ from neardup.tables import write_csv, write_table
 
 KINDS = {
     "not found": "no photo of that name is in the archive",
-    "ambiguous": "the name stands for different photos in several folders",
+    "ambiguous": "the name stands for different photos in several folders, or a merged cell for one group or several",
     "contradiction": "the sheets say two different things of one photo",
     "unreadable": "the file or the workbook cannot be read",
     "unsafe cell": "a cell holds a formula or climbs out of the folder",
@@ -47,6 +47,12 @@ class Discrepancy:
 
 COLUMNS = tuple(field.name for field in fields(Discrepancy))
 """Columns of the report, in their order."""
+
+
+def hidden_sheet(workbook: str, sheet: str) -> Discrepancy:
+    """Make the line of a sheet that is not read because Excel does not show it."""
+    detail, advice = "the sheet is hidden: it is not read", "if it counts, show it (right-click a sheet's tab, Unhide)"
+    return Discrepancy("left out", workbook, sheet, detail=detail, suggestion=advice)
 
 
 def write_discrepancies(out: Path, lines: Sequence[Discrepancy], counts: Sequence[tuple[str, str, int]]) -> list[Path]:

@@ -3,11 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openpyxl.utils import get_column_letter
 
-from neardup.archive.discrepancies import Discrepancy
+from neardup.archive.discrepancies import Discrepancy, hidden_sheet
 from neardup.archive.names import folded
 from neardup.archive.sheets import Cell, Sheet
 
@@ -78,19 +78,25 @@ class Columns:
 
 
 def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
-    """Parse the rows of a sheet of legends, or say why it has none.
+    """Parse the rows of a sheet of legends, or say why it has none; a merged cell holds for each of its rows.
 
     Args:
         workbook: path of the workbook, relative to the archive.
         sheet: one of its sheets.
     """
+    if sheet.hidden:
+        return LegendSheet(discrepancies=(hidden_sheet(workbook, sheet.name),))
+    sheet = _spread(sheet)
     columns = find_columns(sheet)
     if columns is None:
         detail = "no column of a legend sheet: the sheet is not read"
         note = Discrepancy("note", workbook, sheet.name, detail=detail)
         return LegendSheet(discrepancies=(note,) if any(map(any, sheet.rows)) else ())
+    blank = {None, *sheet.rows[columns.header]}  # names of columns that are merged over several rows are no row
     filled_rows = [
-        (number, row) for number, row in enumerate(sheet.rows, 1) if number > columns.header + 1 and any(row)
+        (number, row)
+        for number, row in enumerate(sheet.rows, 1)
+        if number > columns.header + 1 and not blank.issuperset(row)
     ]
     missing = [kind for kind in ("legend", "photo") if getattr(columns, kind) < 0]
     if missing:
@@ -105,6 +111,16 @@ def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
             for number, row in filled_rows
         )
     )
+
+
+def _spread(sheet: Sheet) -> Sheet:
+    """Put the cells that are merged over several rows into each of them."""
+    rows = [list(row) for row in sheet.rows]
+    for cell, places, column in sheet.merged_cells():
+        for row in places:
+            rows[row] += [None] * (column + 1 - len(rows[row]))
+            rows[row][column] = cell
+    return replace(sheet, rows=tuple(map(tuple, rows)))
 
 
 def _cell(row: Sequence[Cell | None], number: int, column: int) -> Cell:

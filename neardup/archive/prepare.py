@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from neardup.archive.discrepancies import Discrepancy, write_discrepancies
-from neardup.archive.groundtruth import ground_truth_rows, named_photos, parse_ground_truth
+from neardup.archive.groundtruth import ground_truth_rows, named_photos, notes_on_sheets, parse_ground_truth
 from neardup.archive.leaks import Leaks
 from neardup.archive.legends import LegendSheet, parse_legends
 from neardup.archive.names import NameMatch, Names, normal
@@ -24,7 +24,7 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
 from neardup.tables import write_table
 
-STEP = 8
+STEP = 9
 """Version of the preparation stage, raised when its result changes for equal inputs."""
 ARCHIVE_FILE = "archive.json"
 """File in the state folder that records where the archive lies and with what settings it was read."""
@@ -93,7 +93,8 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 
     # Parse: what the sheets say.
     names = Names(archive)
-    mentions = parse_ground_truth(workbooks.ground_truth, _read_ground_truth(root / workbooks.ground_truth))
+    group_sheets = _read_ground_truth(root / workbooks.ground_truth)
+    mentions = parse_ground_truth(workbooks.ground_truth, group_sheets)
     legend_sheets = [sheet for path in workbooks.others for sheet in _read_legends(root, path)]
 
     # Resolve: which photos the sheets mean, and which of them may be trained on.
@@ -108,7 +109,8 @@ def prepare(root: Path, out: Path, settings: PrepareSettings) -> Prepared:
 
     # Report: every discrepancy, and the counts.
     counts = _counts(archive, groups, legends)
-    lines = [*_lines_of_files(archive), *workbooks.discrepancies, *groups.discrepancies, *legends.discrepancies]
+    notes = notes_on_sheets(workbooks.ground_truth, group_sheets)
+    lines = [*_lines_of_files(archive), *workbooks.discrepancies, *notes, *groups.discrepancies, *legends.discrepancies]
     blocks = [(*name.partition(": ")[::2], number) for name, number in counts.items()]
     outputs += write_discrepancies(out, lines, blocks)
     stage.finish(outputs, counts)

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from openpyxl.utils.cell import coordinate_to_tuple
+
 from neardup.archive.discrepancies import Discrepancy
 from neardup.archive.groundtruth import Mention
 from neardup.archive.leaks import Leaks
@@ -83,7 +85,8 @@ def resolve_groups(mentions: Sequence[Mention], names: Names) -> ResolvedGroups:
 
 def _line_of_mention(mention: Mention, kind: str, detail: str, suggestion: str = "") -> Discrepancy:
     cell = mention.cell
-    return Discrepancy(kind, mention.workbook, mention.sheet, mention.row, cell.address, cell.text, detail, suggestion)
+    row, _ = coordinate_to_tuple(cell.address)
+    return Discrepancy(kind, mention.workbook, mention.sheet, row, cell.address, cell.text, detail, suggestion)
 
 
 def _resolve(cell: Cell, names: Names) -> tuple[Photo, str] | _Refusal:

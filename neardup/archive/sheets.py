@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +44,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One sheet of a workbook; `rows[i][j]` is None where row i + 1, column j + 1 is blank."""
+    """One sheet of a workbook.
+
+    Attributes:
+        name: its name.
+        rows: `rows[i][j]` is None where row i + 1, column j + 1 is blank.
+        merged: (first row, last row, column), 0-based, sorted, of each cell that is merged over several rows; its text
+            stands in the first.
+        hidden: whether Excel does not show the sheet.
+    """
 
     name: str
     rows: tuple[tuple[Cell | None, ...], ...]
+    merged: tuple[tuple[int, int, int], ...] = ()
+    hidden: bool = False
+
+    def merged_cells(self) -> Iterator[tuple[Cell, range, int]]:
+        """Yield each cell that is not blank and is merged over several rows, with their indices and its column's."""
+        for first, last, column in self.merged:
+            rows = range(first, min(last + 1, len(self.rows)))
+            cell = self.rows[first][column] if len(rows) > 1 and column < len(self.rows[first]) else None
+            if cell:
+                yield cell, rows, column
 
 
 def find_workbooks(root: Path, on_skip: OnSkip = ignore) -> list[str]:
@@ -78,7 +96,7 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
         sheets = read(path) if path.suffix.lower() in LOOKED_THROUGH else read_apart(path)
         for name, formulas in (_formulas(path) if with_formulas else {}).items():
             for (row, column), text in formulas.items():
-                _set(sheets[name], row, column, Formula(text))
+                _set(sheets[name].rows, row, column, Formula(text))
     except (ArchiveError, KeyboardInterrupt, SystemExit):
         raise
     # Calamine has its own exception for every format, and a BaseException when it panics; openpyxl raises anything.
@@ -86,12 +104,12 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
         raise ArchiveError(
             f"not a workbook that can be read ({error}): open it in Excel or LibreOffice and save it as .xlsx"
         ) from error
-    for name, rows in sheets.items():
-        if max(map(len, rows), default=0) > SHEET_COLUMNS:
+    for name, values in sheets.items():
+        if max(map(len, values.rows), default=0) > SHEET_COLUMNS:
             raise ArchiveError(
                 f"sheet {name} has more than the {SHEET_COLUMNS:,} columns of Excel: the file is damaged"
             )
-    return [Sheet(name, _cells(rows)) for name, rows in sheets.items()]
+    return [Sheet(name, _cells(values.rows), tuple(values.merged), values.hidden) for name, values in sheets.items()]
 
 
 def _look_through(path: Path, max_unpacked: int) -> bool:
