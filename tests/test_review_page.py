@@ -579,6 +579,12 @@ def test_a_photo_is_searched_and_judged_from_there(browser: Browser, team: dict[
         (found,) = desk.wait_for(1)
         assert found.queue == "search"
         assert set(found.pair) == {digest_file(photos / "2.jpg"), digest_file(brought)}
+        page.goto(found_at)
+        expect(page.locator("#hits li").first).to_be_visible()
+        page.locator("#file").set_input_files({"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no image"})
+        expect(page.locator("#notice")).to_contain_text("no whole JPEG")
+        expect(page.locator("#hits li, #query")).to_have_count(0)  # those of another photo
+        expect(page.locator("#file")).to_have_value("")  # the same file, mended, can be chosen again
 
 
 def test_ten_thousand_pairs_are_judged_as_ten_are(browser: Browser, tmp_path: Path) -> None:

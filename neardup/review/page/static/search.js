@@ -2,14 +2,17 @@
 
 import { ask, by, notice, setup } from "./review.js";
 
-/** Search for the photo of a file, and say so while it lasts. */
+/** Search for the photo of a file, and say so while it lasts; what was found for another photo goes away. */
 async function search(file) {
   if (!file) return;
+  by("query")?.remove();
+  by("hits").replaceChildren();
   by("found").textContent = setup.texts.searching;
   try {
     location.assign((await ask("/api/search", file)).address);
   } catch (error) {
     by("found").textContent = "";
+    by("file").value = ""; // so that the same file, mended, can be chosen again
     notice(error.message);
   }
 }
