@@ -107,6 +107,17 @@ def test_bridges_come_first_then_what_moves_most_photos(out: Path, kept: Verdict
     assert numbers(Queues(Results(out), kept)) == [1, 5, 6, 8, 4]
 
 
+def test_what_is_left_says_how_much_of_it_the_machine_left_to_people(out: Path, kept: Verdicts) -> None:
+    """Four pairs are to be reviewed, as `duplicates` counts them; the link that is a bridge is asked besides."""
+    queues = Queues(Results(out), kept)
+    progress = queues.progress(REVIEW, "Ada")
+    assert (progress.left, progress.links) == (5, 1)
+    assert queues.progress(AUDIT, "Ada").links == 0
+    say(kept, 1, 2, SAME)
+    queues.refresh()
+    assert queues.progress(REVIEW, "Ada").links == 0
+
+
 def test_a_link_that_alone_holds_two_parts_together_is_asked_first(tmp_path: Path) -> None:
     """The link between two pairs of photos, and not the one by which a single photo hangs on; none that is certain."""
     pairs = ((0, 1, 0.9, "link"), (1, 2, 0.9, "link"), (2, 3, 0.9, "link"), (4, 5, 0.5, "review"))

@@ -383,6 +383,21 @@ def test_what_the_page_does_not_ask_is_in_no_workbook_either(chance: float, tmp_
         assert ran.stdout == f"{tmp_path / 'x.csv'} holds {count} pairs\n"
 
 
+def test_the_pairs_to_review_are_those_that_a_search_counts(tmp_path: Path) -> None:
+    """Nobody has answered them, and they have 2 % or more."""
+    _, out = make_results(tmp_path)
+    table = pq.read_table(out / "duplicates" / "pairs.parquet")
+    for name, values in (("band", ["review", "review", "review", "link"]), ("probability", [0.55, 0.019, 0.3, 0.9])):
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    pq.write_table(table, out / "duplicates" / "pairs.parquet")
+    export = ["verdicts", "export", "--out", str(out), "--pairs", "review", "--to", str(tmp_path / "x.csv")]
+    assert CliRunner().invoke(main, export).stdout == f"{tmp_path / 'x.csv'} holds 2 pairs\n"
+    with open_verdicts(out) as kept:
+        first = table.to_pylist()[0]
+        kept.add(Verdict.of(first["photo_sha256"], first["partner_sha256"], "same", who="Ada", queue="review"))
+    assert CliRunner().invoke(main, export).stdout == f"{tmp_path / 'x.csv'} holds 1 pair\n"
+
+
 def test_a_list_without_results_names_photos_by_their_digests(kept: Verdicts, tmp_path: Path) -> None:
     """What people said outlives the tables; who disagrees is named in the same way."""
     for who, verdict in (("Ada", "same"), ("Bea", "different")):

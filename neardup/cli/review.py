@@ -80,7 +80,7 @@ def review(
         desk = Desk(results, verdicts, who, lookup, settings.prepare.max_pixels)
         app: Guard = create_app(desk, names_of(host, port, names), token)
         shown = f"[{host}]" if ":" in host else next(iter(names), host)
-        pairs, groups = counted(len(results), "pair"), counted(results.groups, "group")
+        pairs, groups = counted(len(results), "candidate pair"), counted(results.groups, "group")
         say(f"{pairs}, {groups}; photos in {results.archive}. Ctrl-C ends it.")
         say_where_runs_look(database)
         click.echo(f"http://{shown}:{port}/" + f"?token={token}" * bool(token))

@@ -145,8 +145,8 @@ def withdraw(identity: str, out: Path, database: str, who: str | None) -> None:
     type=click.Choice(["open", "review", "all"]),
     default="open",
     show_default=True,
-    help="Those nobody has answered, as the review page has them: not rejected, and of 2 % or more; those of the band "
-    "review; or all.",
+    help="Of 2 % or more and answered by nobody: links and pairs to review; or pairs to review alone, as `duplicates` "
+    "counts them; or all pairs.",
 )
 @click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="At most so many pairs.")
 def export(
@@ -179,7 +179,7 @@ def export(
         answered = {verdict.pair for verdict in current}
         wanted = {
             "open": lambda c: c.pair not in answered and c.band != "reject" and not c.unlikely,
-            "review": lambda c: c.band == "review",
+            "review": lambda c: c.pair not in answered and c.band == "review" and not c.unlikely,
             "all": lambda _: True,
         }[pairs]
         chosen = sorted(filter(wanted, found.by_pair.values()), key=lambda candidate: candidate.doubt)

@@ -46,6 +46,7 @@ class Progress:
 
     Attributes:
         left: number of pairs that nobody answered.
+        links: those of them that are links, asked because a group hangs on them; 0 in other queues than `review`.
         seconds: estimated time for them, by the person's own median; None before the first answer.
         answered: number of answered pairs, in all queues.
         implied: pairs of this run whose answer follows from others, which are not asked.
@@ -54,6 +55,7 @@ class Progress:
     """
 
     left: int
+    links: int
     seconds: float | None
     answered: int
     implied: int
@@ -266,12 +268,19 @@ class Queues:
             own = self.answers.seconds(who)
             return Progress(
                 left=left,
+                links=self._links_to_review() if queue == REVIEW else 0,
                 seconds=None if own is None else own * left,
                 answered=len(self.answers),
                 implied=int(self._settled.implied.sum()),
                 audited=self.audited(),
                 waiting=self._waiting(),
             )
+
+    def _links_to_review(self) -> int:
+        """Count the open pairs of the review queue that are links, asked because they are bridges."""
+        rows = self._rows(REVIEW, 0)
+        rows = rows[~np.isin(rows, list(self.questions(REVIEW)))]
+        return int((~self.results.doubtful[rows]).sum())
 
     def audited(self) -> Audit:
         """Count the audit: what people agree on about the links drawn first, whatever queue asked about them."""
