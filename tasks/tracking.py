@@ -24,6 +24,7 @@ from neardup.stages import STATE, digest_of, models_of, replacing
 from neardup.words import typed
 from tasks.addresses import address_without_credentials, reachable
 from tasks.empty_databases import begin_database, keep_database
+from tasks.moved import follow_artifacts
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -57,7 +58,10 @@ def is_tracked(out: Path) -> bool:
 
 
 def local_uri(out: Path) -> str:
-    """The sqlite file that holds the runs where no tracking server is configured; made where it is not there yet."""
+    """The sqlite file that holds the runs where no tracking server is configured; made where it is not there yet.
+
+    Where the folder was moved, its runs get the addresses that their files have now.
+    """
     path = database_of(out)
     if not path.is_file():
         (out / STATE).mkdir(parents=True, exist_ok=True)
@@ -65,7 +69,13 @@ def local_uri(out: Path) -> str:
         with FileLock(out / STATE / "mlflow.lock"):
             if not path.is_file():
                 _make_tables(path)
+    follow_artifacts(path, EXPERIMENT, _artifacts_of(out))
     return f"sqlite:///{path}"
+
+
+def _artifacts_of(out: Path) -> Path:
+    """The folder of the files of an output folder's own runs."""
+    return (out / "mlartifacts").resolve()
 
 
 def _make_tables(path: Path) -> None:
@@ -176,7 +186,7 @@ class Tracking:
         known = self.client.get_experiment_by_name(EXPERIMENT)
         if known is not None:
             return str(known.experiment_id)
-        folder = (self.out / "mlartifacts").resolve().as_uri() if self.uri.startswith("sqlite") else None
+        folder = _artifacts_of(self.out).as_uri() if self.uri.startswith("sqlite") else None
         try:
             return str(self.client.create_experiment(EXPERIMENT, artifact_location=folder))
         except MlflowException as error:

@@ -137,6 +137,35 @@ def test_a_folder_that_holds_its_runs_may_move(tracking: Tracking, tmp_path: Pat
     assert found.info.run_id == first
 
 
+def test_the_files_of_runs_move_with_their_folder(tracking: Tracking, tmp_path: Path) -> None:
+    """They are found and added to where they lie now, also by a registered model, and nothing is written elsewhere."""
+    before, after = tracking.out, tmp_path / "a b%20 é"
+    run = tracking.open("experiment", "key").info
+    files = before / "mlartifacts" / run.run_id / "artifacts"
+    files.mkdir(parents=True)
+    (files / "x.txt").write_text("first")  # by hand: a client of this process would remember the former address
+    tracking.client.create_registered_model("model")
+    tracking.client.create_model_version("model", f"{run.artifact_uri}/model", run.run_id)
+    before.rename(after)
+    client = Tracking(local_uri(after), after).client
+    client.log_text(run.run_id, "second", "y.txt")
+    artifacts = (after / "mlartifacts").as_uri()
+    assert not before.exists()
+    assert sorted(item.path for item in client.list_artifacts(run.run_id)) == ["x.txt", "y.txt"]
+    assert client.get_model_version("model", "1").source == f"{artifacts}/{run.run_id}/artifacts/model"
+    assert client.get_experiment_by_name(EXPERIMENT).artifact_location == artifacts
+
+
+def test_the_files_of_runs_stay_where_they_are_if_they_did_not_move(tracking: Tracking, tmp_path: Path) -> None:
+    """Where the database alone was taken along, the files of its runs are still found."""
+    run_id = tracking.open("experiment", "key").info.run_id
+    tracking.client.log_text(run_id, "first", "x.txt")
+    (tmp_path / "after").mkdir()
+    shutil.copy(tracking.out / "mlflow.db", tmp_path / "after")
+    client = Tracking(local_uri(tmp_path / "after"), tmp_path / "after").client
+    assert [item.path for item in client.list_artifacts(run_id)] == ["x.txt"]
+
+
 def test_a_flow_run_ends_only_its_own_runs(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another flow run works on stays as it is."""
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-first")
