@@ -129,7 +129,7 @@ def test_rows_that_excel_cannot_hold_are_counted(tmp_path: Path, monkeypatch: py
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
     """The sentence says so."""
     (tmp_path / "x.xlsx").write_bytes(b"this is no workbook")
-    with pytest.raises(ArchiveError, match="not a workbook"):
+    with pytest.raises(ArchiveError, match=r"not a workbook .* without a password"):
         read_workbook(tmp_path / "x.xlsx")
 
 

@@ -8,7 +8,7 @@ from handmade import photo, sheet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neardup.archive.groundtruth import ground_truth_rows, parse_ground_truth
+from neardup.archive.groundtruth import ground_truth_rows, named_photos, parse_ground_truth
 from neardup.archive.names import Names, distinct_names
 from neardup.archive.resolve import ResolvedGroups, resolve_groups
 from neardup.archive.scan import Archive, Photo
@@ -95,6 +95,40 @@ def test_a_near_miss_is_named_in_the_report() -> None:
     """The line suggests what may be meant, and the photo is not taken."""
     found = resolve([["onne", "two"]], *PHOTOS)
     assert [(d.kind, d.name, d.suggestion) for d in found.discrepancies] == [("not found", "onne", "is one meant?")]
+
+
+def test_a_cell_with_several_names_says_so() -> None:
+    """None of them is taken, and none is trained on."""
+    for text in ("one; two", "one\ntwo.jpg", "one,gone"):
+        found = resolve([[text, "three"]], *PHOTOS)
+        (line,) = (line for line in found.discrepancies if line.cell == "A1")
+        assert (line.kind, line.detail, len(found.test_set.photos)) == ("not found", "the cell holds several names", 1)
+    mentions = parse_ground_truth("IS.xlsx", [sheet("IS", [["one; two", "three"]])])
+    assert [item.path for item in named_photos(mentions, Names(Archive(Path(), PHOTOS, (), 0)))] == [
+        "a/one.jpg",
+        "a/two.jpg",
+        "a/three.jpg",
+    ]
+
+
+def test_a_comma_in_a_name_parts_nothing() -> None:
+    """A cell that is a name as a whole is that name."""
+    assert len(resolve([["one, two", "three"]], *PHOTOS, photo("a/one, two.jpg")).test_set.photos) == 2
+
+
+def test_a_number_of_a_group_is_no_misspelt_name() -> None:
+    """Where half of a short name differs, nothing is suggested, and no photo is kept from training for it."""
+    found = resolve([["1", "ok", "two"]], *PHOTOS, photo("a/12.jpg"))
+    assert [line.suggestion for line in found.discrepancies] == ["", ""]
+
+
+def test_rows_that_name_a_photo_each_are_said_to_be_no_groups() -> None:
+    """A table with the number of the group beside each name gives groups of one, of which nothing is measured."""
+    found = resolve([["Group", "Photo"], ["1", "one"], ["1", "two"], ["2", "three"]], *PHOTOS)
+    assert [line.detail for line in found.discrepancies if line.kind == "ambiguous"] == [
+        "no row names two photos, so that there is no group to measure by"
+    ]
+    assert resolve([["one", "two"], ["three"]], *PHOTOS).discrepancies == ()
 
 
 @given(st.lists(st.lists(st.sampled_from(["one", "two", "three", "four", "fivve", "=x", "..", "ONE", ""]), max_size=5)))

@@ -9,7 +9,7 @@ from neardup.tables import write_csv, write_table
 
 KINDS = {
     "not found": "no photo of that name is in the archive",
-    "ambiguous": "the name stands for different photos in several folders, or a merged cell for one group or several",
+    "ambiguous": "the name stands for different photos in several folders, or it is not clear which rows are one group",
     "contradiction": "the sheets say two different things of one photo",
     "unreadable": "the file or the workbook cannot be read",
     "unsafe cell": "a cell holds a formula or climbs out of the folder",

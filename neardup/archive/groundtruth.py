@@ -92,11 +92,14 @@ def _group_rows(sheet: Sheet) -> list[int]:
 def named_photos(mentions: Sequence[Mention], names: Names) -> list[Photo]:
     """List every photo that a cell of the ground truth means, or may mean if misspelt, in the test set or not.
 
-    A photo that stands in two rows, or whose name is misspelt, is in no group, yet it is a near-duplicate of its row's
-    photos.
+    A photo that stands in two rows, shares a cell with others, or whose name is misspelt, is in no group, yet it is a
+    near-duplicate of its row's photos.
     """
-    cells = dict.fromkeys(mention.cell.text for mention in mentions)
-    return [photo for cell in cells for photo in names.find(cell).photos or names.find(names.suggest(cell)).photos]
+    return [
+        photo
+        for cell in dict.fromkeys(mention.cell.text for mention in mentions)
+        for photo in names.find(cell).photos or names.listed(cell) or names.find(names.suggest(cell)).photos
+    ]
 
 
 def ground_truth_rows(test_set: TestSet, names: Names) -> list[list[str]]:

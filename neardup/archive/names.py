@@ -116,11 +116,16 @@ class Names:
         match = self.find(cell.strip())
         return not match.ambiguous and bool(match.photos) and match.photos[0].path == path
 
+    def listed(self, cell: str) -> list[Photo]:
+        """List the photos that a cell names one after the other, parted by line breaks, semicolons or commas."""
+        parts = re.split(r"[\n;,]+", cell)
+        return [photo for part in parts if part.strip() for photo in self.find(part).photos] if len(parts) > 1 else []
+
     def suggest(self, cell: str) -> str:
-        """Suggest the nearest name that differs in at most `NEAR` letters; empty if there is none."""
+        """Suggest the nearest name that differs in at most `NEAR` letters, but not in all; empty if there is none."""
         wanted = folded(_parted(cell)[1])
         near_names = [(OSA.distance(wanted, name, score_cutoff=NEAR), name) for name in self._folded]
-        best = min((pair for pair in near_names if pair[0] <= NEAR), default=None)
+        best = min((pair for pair in near_names if pair[0] <= NEAR and pair[0] < len(wanted)), default=None)
         return normal(PurePosixPath(self._folded[best[1]][0].path).name) if best else ""
 
 

@@ -24,7 +24,7 @@ from neardup.settings.schema import PrepareSettings
 from neardup.stages import STATE, Stage, claim, digest_file, digest_of, read_json, replacing, write_json
 from neardup.tables import write_table
 
-STEP = 9
+STEP = 10
 """Version of the preparation stage, raised when its result changes for equal inputs."""
 ARCHIVE_FILE = "archive.json"
 """File in the state folder that records where the archive lies and with what settings it was read."""

@@ -80,6 +80,11 @@ def resolve_groups(mentions: Sequence[Mention], names: Names) -> ResolvedGroups:
             lines.append(_line_of_mention(mention, "note", note))
     used = _without_repeats(resolved, counts, lines)
     counts["used"] = len(used)
+    rows = {(mention.sheet, mention.row) for mention, _ in resolved}
+    if 1 < len(resolved) == len(rows):
+        detail = "no row names two photos, so that there is no group to measure by"
+        advice = "write all names of a group into one row, or merge the cells of its number over its rows"
+        lines.append(Discrepancy("ambiguous", mentions[0].workbook, detail=detail, suggestion=advice))
     return ResolvedGroups(_test_set(used), tuple(lines), counts)
 
 
@@ -98,6 +103,8 @@ def _resolve(cell: Cell, names: Names) -> tuple[Photo, str] | _Refusal:
         return unsafe
     match = names.find(cell.text)
     photo = _one_photo(match, "write the folder before the name", "replace the file")
+    if photo is None and names.listed(cell.text):
+        return _Refusal("not found", "the cell holds several names", "write each name into a cell of its own")
     if photo is None:
         near = names.suggest(cell.text)
         return _Refusal("not found", "no photo of that name is in the archive", f"is {near} meant?" if near else "")

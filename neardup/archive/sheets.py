@@ -102,7 +102,8 @@ def read_workbook(path: Path, max_unpacked: int = MAX_UNPACKED) -> list[Sheet]:
     # Calamine has its own exception for every format, and a BaseException when it panics; openpyxl raises anything.
     except BaseException as error:
         raise ArchiveError(
-            f"not a workbook that can be read ({error}): open it in Excel or LibreOffice and save it as .xlsx"
+            f"not a workbook that can be read ({error}): open it in Excel or LibreOffice and save it as .xlsx, "
+            "without a password"
         ) from error
     for name, values in sheets.items():
         if max(map(len, values.rows), default=0) > SHEET_COLUMNS:

@@ -38,6 +38,8 @@ def prepare(archive: Path, out: Path, config: Path | None, as_json: bool) -> Non
     with working_in(out):
         prepared = prepare_archive(archive, out, settings.prepare)
     lines = [f"{name:<40} {count:>8}" for name, count in prepared.counts.items()]
+    groups = sum(number > 1 for number in Counter(prepared.test_set.groups.tolist()).values())
+    lines.append(f"{'groups of two photos or more':<40} {groups:>8}")
     lines.append("unchanged since the last run, nothing was done" if prepared.reused else "")
     print_result(prepared.counts, "\n".join([*lines, f"See {out / 'discrepancies.html'}"]), as_json=as_json)
 
