@@ -383,6 +383,21 @@ def test_what_the_page_does_not_ask_is_in_no_workbook_either(chance: float, tmp_
         assert ran.stdout == f"{tmp_path / 'x.csv'} holds {count} pairs\n"
 
 
+def test_an_answer_that_is_merged_over_rows_holds_for_each(tmp_path: Path) -> None:
+    """As somebody sees it who merged the cells of three pairs."""
+    _, out = make_results(tmp_path)
+    run = CliRunner().invoke
+    table = out / "verdicts.xlsx"
+    assert run(main, ["verdicts", "export", "--out", str(out), "--pairs", "all"]).exit_code == 0
+    book = openpyxl.load_workbook(table)
+    column = next(cell.column for cell in book.active[1] if cell.value == "verdict")
+    book.active.cell(2, column).value = "different"
+    book.active.merge_cells(start_row=2, end_row=4, start_column=column, end_column=column)
+    book.save(table)
+    imported = run(main, ["verdicts", "import", str(table), "--out", str(out), "--who", "Ada"])
+    assert "3 verdicts stored" in imported.output
+
+
 def test_the_pairs_to_review_are_those_that_a_search_counts(tmp_path: Path) -> None:
     """Nobody has answered them, and they have 2 % or more."""
     _, out = make_results(tmp_path)

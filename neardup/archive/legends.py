@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from openpyxl.utils import get_column_letter
 
@@ -86,7 +86,7 @@ def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
     """
     if sheet.hidden:
         return LegendSheet(discrepancies=(hidden_sheet(workbook, sheet.name),))
-    sheet = _spread(sheet)
+    sheet = sheet.spread()
     columns = find_columns(sheet)
     if columns is None:
         detail = "no column of a legend sheet: the sheet is not read"
@@ -111,16 +111,6 @@ def parse_legends(workbook: str, sheet: Sheet) -> LegendSheet:
             for number, row in filled_rows
         )
     )
-
-
-def _spread(sheet: Sheet) -> Sheet:
-    """Put the cells that are merged over several rows into each of them."""
-    rows = [list(row) for row in sheet.rows]
-    for cell, places, column in sheet.merged_cells():
-        for row in places:
-            rows[row] += [None] * (column + 1 - len(rows[row]))
-            rows[row][column] = cell
-    return replace(sheet, rows=tuple(map(tuple, rows)))
 
 
 def _cell(row: Sequence[Cell | None], number: int, column: int) -> Cell:

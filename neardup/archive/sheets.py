@@ -4,7 +4,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,15 @@ class Sheet:
             cell = self.rows[first][column] if len(rows) > 1 and column < len(self.rows[first]) else None
             if cell:
                 yield cell, rows, column
+
+    def spread(self) -> "Sheet":
+        """Return the sheet with the cells that are merged over several rows in each of them."""
+        rows = [list(row) for row in self.rows]
+        for cell, places, column in self.merged_cells():
+            for row in places:
+                rows[row] += [None] * (column + 1 - len(rows[row]))
+                rows[row][column] = cell
+        return replace(self, rows=tuple(map(tuple, rows)))
 
 
 def find_workbooks(root: Path, on_skip: OnSkip = ignore) -> list[str]:

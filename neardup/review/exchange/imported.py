@@ -292,7 +292,7 @@ def _read(path: Path) -> tuple[list[_Row], list[Fault], list[Fault]]:
     if not path.is_file():
         raise ArchiveError(f"{path} is not there: name the workbook or the CSV that was filled in")
     try:
-        sheets = [_csv(path)] if path.suffix.lower() == ".csv" else read_workbook(path)
+        sheets = [_csv(path)] if path.suffix.lower() == ".csv" else [sheet.spread() for sheet in read_workbook(path)]
     except ArchiveError as error:
         raise ArchiveError(f"{path}: {error}") from error
     rows: list[_Row] = []
