@@ -65,6 +65,20 @@ def test_nothing_is_said_and_it_works(found: Path) -> None:
     assert facts["groups"] == 2
 
 
+def test_results_are_searched_where_nothing_but_their_folder_is_said(found: Path, tmp_path: Path) -> None:
+    """By the encoder that made them, among the photos that they are of, verified; a stopped run is one sentence."""
+    query = tmp_path / "query.jpg"
+    Scene.of(2).image.rotate(2).save(query)
+    result = neardup("search", query, "--in", found.parent, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (answer,) = json.loads(result.stdout)
+    assert [hit["path"] for hit in answer["hits"][:2] if hit["probability"] > 0.9] == ["2.png", "2 mirrored <b>.png"]
+    assert len(answer["hits"]) == 4  # the photo that is filed twice is one
+    (tmp_path / "duplicates").mkdir()
+    stopped = neardup("search", query, "--in", tmp_path, cwd=tmp_path)
+    assert (stopped.returncode, "a run was stopped before it had written all tables" in stopped.stderr) == (1, True)
+
+
 def test_groups_say_why_each_photo_is_in_them(found: Path) -> None:
     """One reference a group, a link for each other member, and an exact copy is in the group of its original."""
     table = pd.read_parquet(found / "groups.parquet")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -136,6 +136,34 @@ def settings_of(config: Path | None, archive: Path | None = None, **values: Any)
 def is_store(vectors: str) -> bool:
     """Whether vectors are named as a store (a folder or a URL), not as a Parquet file."""
     return "://" in vectors or Path(vectors).is_dir()
+
+
+class Searched(NamedTuple):
+    """What `neardup duplicates` searched, as its results say.
+
+    Attributes:
+        out: the output folder, whose store holds the vectors.
+        archive: folder of the photos.
+        encoder: name of the encoder.
+    """
+
+    out: Path | None = None
+    archive: Path | None = None
+    encoder: str | None = None
+
+
+def searched_in(vectors: str) -> Searched:
+    """What was searched where vectors are named by an output folder of `neardup duplicates`; nothing otherwise.
+
+    Raises:
+        ArchiveError: the run that searched was stopped before it had written all tables.
+    """
+    from neardup.verify.store import read_facts
+
+    if not is_store(vectors) or not (Path(vectors) / "duplicates").is_dir():
+        return Searched()
+    facts = read_facts(Path(vectors))
+    return Searched(Path(vectors), Path(facts["archive"]), facts["encoder"])
 
 
 def vectors_with_encoder(vectors: str, chosen: str) -> "tuple[Embeddings | None, str]":

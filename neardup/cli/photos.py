@@ -22,6 +22,7 @@ from neardup.cli.options import (
     VERIFY,
     is_store,
     options,
+    searched_in,
     settings_of,
     vectors_with_encoder,
 )
@@ -90,7 +91,7 @@ def embed(
     "--in",
     "vectors",
     required=True,
-    help="Parquet file of `neardup embed`, or the folder or URL of a store of vectors.",
+    help="Results of `neardup duplicates`, a Parquet file of `neardup embed`, or the folder or URL of a store.",
 )
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Hits to print.")
 @click.option("--page", type=FILE, help="Also show the hits as pictures, in this HTML file.")
@@ -123,24 +124,29 @@ def search(
 
     \b
     Example: neardup search new.jpg --in results/vectors.parquet --top 10
-             neardup search results/queries --in results/vectors.parquet --photos ARCHIVE --page hits.html
+             neardup search results/queries --in results --page hits.html
     """
     from neardup.archive.scan import check_folders
+    from neardup.encode.store import store_of
     from neardup.encode.vectors import stored_vectors
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
-    file, photos = Path(vectors), _embedded_folder(vectors, photos)
+    file, found = Path(vectors), searched_in(vectors)
+    photos = _embedded_folder(vectors, photos or found.archive)
     if page and not photos:
         raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
     if page and photos:
         check_folders(photos, page, "--page")
     settings = settings_of(config, photos, encoder=encoder, device=device)
-    known, its_own = vectors_with_encoder(vectors, settings.encoder)
-    checkpoint = resolved(replace(settings, encoder=encoder or its_own), file.parent if known else measured)
+    limit = settings.prepare.max_pixels
+    vectors = store_of(found.out, settings.cluster.store) if found.out else vectors
+    known, its_own = vectors_with_encoder(vectors, found.encoder or settings.encoder)
+    home = file.parent if known else found.out
+    checkpoint = resolved(replace(settings, encoder=encoder or its_own), home or measured)
     model = loaded(checkpoint, settings.device, dtype, measured)
     gallery = known or stored_vectors(vectors, model.fingerprint)
     most = _verified_of(top) if verify and photos else top
-    queries = read_queries(photo, model, say, settings.prepare.max_pixels)
+    queries = read_queries(photo, model, say, limit)
     if approximate:
         from neardup.search.approximate import opened_index
 
@@ -153,14 +159,13 @@ def search(
         hits = nearest(queries.vectors, gallery, most, fingerprint=model.fingerprint)
     hits, folder, verified = mark_itself(hits, queries), photo if photo.is_dir() else photo.parent, None
     if verify and photos:
-        places = folder, photos, file.parent if known else None
-        hits, verified = _verified_hits(queries, hits, *places, checkpoint, settings.prepare.max_pixels, top)
+        hits, verified = _verified_hits(queries, hits, folder, photos, home, checkpoint, limit, top)
     elif verify:
         say("The hits are not verified: say with --photos which folder was embedded, or --no-verify")
     answers = list(zip(queries.paths, hits, strict=True))
     _print_hits(answers, verified, with_names=photo.is_dir(), as_json=as_json)
     if page and photos:
-        _show_hits(page, folder, photos, answers, verified, settings.prepare.max_pixels)
+        _show_hits(page, folder, photos, answers, verified, limit)
 
 
 def _verified_of(top: int) -> int:
