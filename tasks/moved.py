@@ -19,8 +19,9 @@ ADDRESSES = (
 def follow_artifacts(database: Path, experiment: str, artifacts: Path) -> None:
     """Make the addresses in a database of runs those of the folder in which their files lie now.
 
-    Nothing changes where only the database was taken along and the files are still in their former folder. A database
-    that cannot be read or written is left to MLflow, which says what is wrong with it.
+    Nothing changes where only the database was taken along and the files are still in their former folder, or where
+    they are in no folder of a machine. A database that cannot be read or written is left to MLflow, which says what is
+    wrong with it.
 
     Args:
         database: MLflow's sqlite file.
@@ -31,7 +32,9 @@ def follow_artifacts(database: Path, experiment: str, artifacts: Path) -> None:
     with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(database)) as connection, connection:
         found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", [experiment]).fetchone()
         before = found[0] if found else now
-        if before == now or (Path(url2pathname(urlparse(before).path)).exists() and not artifacts.exists()):
+        address = urlparse(before)
+        left_behind = Path(url2pathname(address.path)).exists() and not artifacts.exists()
+        if before == now or address.scheme != "file" or left_behind:
             return
         for table, column in ADDRESSES:
             connection.execute(

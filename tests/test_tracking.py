@@ -166,6 +166,17 @@ def test_the_files_of_runs_stay_where_they_are_if_they_did_not_move(tracking: Tr
     assert [item.path for item in client.list_artifacts(run_id)] == ["x.txt"]
 
 
+def test_files_that_are_in_no_folder_keep_their_address(tmp_path: Path) -> None:
+    """An experiment that somebody made with a bucket for its files moves with its folder, its files do not."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    Tracking(local_uri(before), before).client.create_experiment(EXPERIMENT, "s3://bucket/runs")
+    before.rename(after)
+    (after / "mlartifacts").mkdir()
+    found = Tracking(local_uri(after), after).client.get_experiment_by_name(EXPERIMENT)
+    assert found.artifact_location == "s3://bucket/runs"
+
+
 def test_a_flow_run_ends_only_its_own_runs(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another flow run works on stays as it is."""
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "the-first")
