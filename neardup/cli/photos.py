@@ -126,17 +126,12 @@ def search(
     Example: neardup search new.jpg --in results/vectors.parquet --top 10
              neardup search results/queries --in results --page hits.html
     """
-    from neardup.archive.scan import check_folders
     from neardup.encode.store import store_of
     from neardup.encode.vectors import stored_vectors
     from neardup.search.nearest import mark_itself, nearest, read_queries
 
     file, found = Path(vectors), searched_in(vectors)
-    photos = _embedded_folder(vectors, photos or found.archive)
-    if page and not photos:
-        raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
-    if page and photos:
-        check_folders(photos, page, "--page")
+    photos = _embedded_folder(vectors, photos or found.archive, page)
     settings = settings_of(config, photos, encoder=encoder, device=device)
     limit = settings.prepare.max_pixels
     vectors = store_of(found.out, settings.cluster.store) if found.out else vectors
@@ -175,15 +170,20 @@ def _verified_of(top: int) -> int:
     return max(top, CANDIDATES)
 
 
-def _embedded_folder(vectors: str, photos: Path | None) -> Path | None:
-    """Choose the folder of `--photos`, else the one recorded in a file of vectors, if it still exists."""
+def _embedded_folder(vectors: str, photos: Path | None, page: Path | None) -> Path | None:
+    """Choose the folder of `--photos`, else the one recorded in a file of vectors, if it still exists; check `page`."""
+    from neardup.archive.scan import check_folders
     from neardup.encode.vectors import folder_of
 
     if photos and not photos.is_dir():
         raise ConfigError(f"{photos} is not a folder: name with --photos the folder that was embedded")
-    if photos or is_store(vectors) or not Path(vectors).is_file():
-        return photos
-    return folder_of(Path(vectors))
+    if not photos and not is_store(vectors) and Path(vectors).is_file():
+        photos = folder_of(Path(vectors))
+    if page and not photos:
+        raise ConfigError("--page shows pictures: say with --photos which folder was embedded")
+    if page and photos:
+        check_folders(photos, page, "--page")
+    return photos
 
 
 def _verified_hits(
