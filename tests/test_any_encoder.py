@@ -118,6 +118,18 @@ def test_the_command_that_trains_says_why_it_cannot(encoder: str, prepared: Path
     assert ran.stderr.strip() == f"neardup: {limits_of(encoder)}{hint}"
 
 
+def test_a_study_that_cannot_learn_is_refused_before_it_begins(encoder: str, prepared: Path, tmp_path: Path) -> None:
+    """By captions where there is no text tower, by anything where nothing learns; nothing has been written then."""
+    if "captions" in objectives_of(encoder):
+        pytest.skip("it can")
+    out = tmp_path / "results"
+    shutil.copytree(prepared, out)
+    ran = CliRunner().invoke(main, ["tune", "--encoder", encoder, "--out", str(out)])
+    hint = "; say objective = 'copies' in [train] of neardup.toml" if objectives_of(encoder) else ""
+    assert (ran.exit_code, ran.stderr.strip()) == (1, f"neardup: {limits_of(encoder)}{hint}")
+    assert not (out / "tuning").exists()
+
+
 def test_zero_shot_is_the_encoder_itself(encoder: str, approaches: list[Approach]) -> None:
     """The checkpoint that an experiment keeps, promotes and serves has the fingerprint of what was named."""
     checkpoint = str(approaches[0].folder / "checkpoint")

@@ -188,7 +188,7 @@ def tune(
     study: dict[str, Any] = {"tune__trials": trials, "tune__epochs": trial_epochs, "tune__parallel": parallel}
     settings = settings_of_results(config, out, encoder=encoder, device=device, **training_values(values), **study)
     check_prepared(out)
-    result = run_flow("tune", out, out.resolve(), settings, check=lambda: check_trainable(settings, out))
+    result = run_flow("tune", out, out.resolve(), settings, check=lambda: check_tunable(settings, out))
     if as_json:
         click.echo((out / "tuning" / "tuning.json").read_text(encoding="utf-8").rstrip())
         return
@@ -263,6 +263,23 @@ def check_trainable(settings: "Settings", out: Path) -> None:
     check_encoder(encoder)
     if limits := limits_of(encoder):
         say(f"neardup: {limits}")
+
+
+def check_tunable(settings: "Settings", out: Path) -> None:
+    """Refuse a study that trains with an objective of which the encoder can learn nothing, before it begins.
+
+    Raises:
+        EncoderError: it is such a one, or `check_trainable` refuses it.
+    """
+    from neardup.encode.encoder import limits_of, objectives_of
+    from neardup.errors import EncoderError
+
+    encoder, chosen = resolved(settings, out), settings.tune.objectives
+    can = objectives_of(encoder)
+    if "captions" not in can and not (can and {*(chosen or [settings.train.objective])} == {"copies"}):
+        place = "objectives = ['copies'] in [tune]" if chosen else "objective = 'copies' in [train]"
+        raise EncoderError(limits_of(encoder) + (f"; say {place} of neardup.toml" if can else ""))
+    check_trainable(settings, out)
 
 
 def run_experiment(archive: Path, out: Path, settings: "Settings", *, as_json: bool = False) -> None:
