@@ -106,27 +106,21 @@ def test_an_experiment_trains_what_can_be_trained(encoder: str, approaches: list
         assert "by copies of them" in facts["adapted learned from"]
 
 
-def test_the_command_that_trains_says_why_it_cannot(encoder: str, prepared: Path, tmp_path: Path) -> None:
-    """What is missing is a text tower, or anything that learns; not the legends, which there are."""
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("train", "; say --adapted"), ("tune", "; say objective = 'copies' in [train] of neardup.toml")],
+)
+def test_commands_that_train_say_why_they_cannot(
+    encoder: str, prepared: Path, tmp_path: Path, command: str, hint: str
+) -> None:
+    """What is missing is a text tower, or anything that learns, not the legends, which there are; no study begins."""
     if "captions" in objectives_of(encoder):
         pytest.skip("it can")
     out = tmp_path / "results"
     shutil.copytree(prepared, out)
-    ran = CliRunner().invoke(main, ["train", "--encoder", encoder, "--out", str(out)])
-    assert ran.exit_code == 1
-    hint = "; say --adapted" if objectives_of(encoder) else ""
-    assert ran.stderr.strip() == f"neardup: {limits_of(encoder)}{hint}"
-
-
-def test_a_study_that_cannot_learn_is_refused_before_it_begins(encoder: str, prepared: Path, tmp_path: Path) -> None:
-    """By captions where there is no text tower, by anything where nothing learns; nothing has been written then."""
-    if "captions" in objectives_of(encoder):
-        pytest.skip("it can")
-    out = tmp_path / "results"
-    shutil.copytree(prepared, out)
-    ran = CliRunner().invoke(main, ["tune", "--encoder", encoder, "--out", str(out)])
-    hint = "; say objective = 'copies' in [train] of neardup.toml" if objectives_of(encoder) else ""
-    assert (ran.exit_code, ran.stderr.strip()) == (1, f"neardup: {limits_of(encoder)}{hint}")
+    ran = CliRunner().invoke(main, [command, "--encoder", encoder, "--out", str(out)])
+    said = limits_of(encoder) + (hint if objectives_of(encoder) else "")
+    assert (ran.exit_code, ran.stderr.strip()) == (1, f"neardup: {said}")
     assert not (out / "tuning").exists()
 
 

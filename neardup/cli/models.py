@@ -276,7 +276,7 @@ def check_tunable(settings: "Settings", out: Path) -> None:
 
     encoder, chosen = resolved(settings, out), settings.tune.objectives
     can = objectives_of(encoder)
-    if "captions" not in can and not (can and {*(chosen or [settings.train.objective])} == {"copies"}):
+    if "captions" not in can and not can.issuperset(chosen or (settings.train.objective,)):
         place = "objectives = ['copies'] in [tune]" if chosen else "objective = 'copies' in [train]"
         raise EncoderError(limits_of(encoder) + (f"; say {place} of neardup.toml" if can else ""))
     check_trainable(settings, out)
