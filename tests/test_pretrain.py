@@ -31,8 +31,9 @@ from neardup.builtin.pool import (
     validation_pool,
 )
 from neardup.builtin.pretrain import main, pretrain
+from neardup.builtin.recipes import Pretraining
 from neardup.builtin.scenes import Scene
-from neardup.builtin.training_step import Pretrainer, Pretraining
+from neardup.builtin.training_step import Pretrainer
 from neardup.errors import ArchiveError
 from neardup.train.losses import copy_loss, koleo_loss
 from neardup.train.press_torch import press_copies
@@ -278,6 +279,32 @@ def test_a_share_of_the_way_is_kept(pool: Pool) -> None:
     pretrainer.keep_share()
     assert moved.abs().max() > 0
     torch.testing.assert_close(weight.detach(), first + moved / 4)
+
+
+def test_what_copies_differ_in_weighs_less(pool: Pool) -> None:
+    """After whitening the differences of exposures and of copies have more equal variances along all directions."""
+    pretrainer = Pretrainer(replace(RECIPE, whitened=0.1), pool, None, torch.device("cpu"))
+    rows = torch.tensor([rows[:2] for rows in pool.members]).T.flatten()
+
+    def largest_share() -> float:
+        first, second = pretrainer.searched_plain(pretrainer.pixels[rows], tiny.SIZE).chunk(2)
+        variances = torch.linalg.svdvals(first - second).square()
+        return float(variances[0] / variances.sum())
+
+    before = largest_share()
+    pretrainer.whiten()
+    assert largest_share() < 0.9 * before
+
+
+def test_what_the_first_weights_find_alike_is_kept(pool: Pool) -> None:
+    """By their vectors of the undamaged pictures, also when the weights have moved."""
+    recipe = replace(RECIPE, own_kept=True, lr=1e-2, warmup=1)
+    pretrainer = Pretrainer(recipe, pool, None, torch.device("cpu"))
+    plain = pictures(6).float()
+    first = pretrainer.searched_plain(pictures(6), tiny.SIZE)
+    pretrainer.step(0, [0, 1, 2, 3, 4, 5])
+    torch.testing.assert_close(pretrainer.kept(plain), first, atol=1e-5, rtol=0)
+    assert not torch.allclose(pretrainer.searched_plain(pictures(6), tiny.SIZE), first, atol=1e-3)
 
 
 def test_in_luminance_a_tint_changes_nothing() -> None:

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from neardup.builtin import tiny
 from neardup.builtin.pool import Scenes, batches_of, drawn_scenes, training_pool, validation_pool
+from neardup.builtin.recipes import TRAININGS, Pretraining
 from neardup.builtin.text_tower import caption_top_1, learn_captions
-from neardup.builtin.training_step import TRAININGS, Pretrainer, Pretraining
+from neardup.builtin.training_step import Pretrainer
 from neardup.encode.graph import write_graph
 from neardup.encode.kinds import DualEncoder
 from neardup.encode.onnx import GRAPH
@@ -37,7 +38,7 @@ from neardup.progress import bar
 from neardup.stages import digest_of, replacing, sync, write_json
 from neardup.train.resume import TrainingState
 
-PRETRAIN_STEP = 4
+PRETRAIN_STEP = 5
 """Version of the training step, bumped when equal inputs would give other weights."""
 UNSEEN_SCENES = 200
 """Most drawn scenes by which captions are measured: more than were learned from say nothing more."""
@@ -97,6 +98,8 @@ def pretrain(
             report(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
             sums, started = {}, time.perf_counter()
     pretrainer.keep_share()
+    if recipe.whitened:
+        pretrainer.whiten()
     _export(pretrainer, history, _read_captions(pretrainer, recipe), out, start)
     state.discard()
     return out

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from neardup.builtin import tiny
 from neardup.builtin.pool import Scenes
-from neardup.builtin.training_step import Pretraining
+from neardup.builtin.recipes import Pretraining
 from neardup.progress import bar
 from neardup.train.losses import contrastive_loss, legend_targets
 

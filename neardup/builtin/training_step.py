@@ -7,7 +7,8 @@ The copies of a photograph are drawn together and pushed away from all others (I
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from neardup.builtin import tiny
 from neardup.builtin.pool import Pool
+from neardup.builtin.recipes import Pretraining
 from neardup.errors import TrainingError
 from neardup.train.losses import copy_loss, koleo_loss, likeness_loss
 from neardup.train.press_torch import press_copies
@@ -30,85 +32,10 @@ NEAREST = 16
 """Most similar photographs of each, of which four at a time join its batch."""
 WEIGHTS = "model.safetensors"
 """The file of the weights in the folder of a model."""
+WHITENED_BY = 4000
+"""Most subjects whose copies the projection is whitened by."""
 CHUNK = 10
 """Pictures in one pass of the network, whose states thus fit the processor's cache."""
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """Everything that the weights depend on, but for the photographs and ImageNet's weights.
-
-    Attributes:
-        steps: how many steps the training on copies has.
-        subjects: photographs of a step; two copies are made of each.
-        anchors: subjects of a step that come in turn; the others are drawn.
-        clustered: anchors that bring four photographs that look like them.
-        plates: whether only photographs with several exposures fill up a batch.
-        own_likeness: whether the model at its start, instead of the untouched network, judges what looks alike.
-        sizes: pixels of a side of the copies, one of them a step.
-        window: chance that a subject is only a part of its picture, so that a photograph is many subjects.
-        mild: greatest strength of the damages of one copy, m u² for an even u.
-        low: least strength of those of the other, even from there to 1.
-        temperature: temperature that divides similarities in the copy loss.
-        memory: number of vectors of the latest copies that serve as further negatives (Wang et al. 2020).
-        koleo: weight of the spreading loss.
-        likeness: weight of the loss that keeps what the untouched network finds alike.
-        likeness_temperature: temperature that divides similarities in that loss.
-        lr: learning rate of AdamW for the trunk, which falls along half a cosine to 0.
-        projection_rate: factor of the projection's learning rate.
-        weight_decay: of AdamW, for matrices.
-        warmup: steps until the full learning rate.
-        share: of the way from earlier weights to the trained ones that is kept (WiSE-FT, Wortsman et al. 2022).
-        scenes: drawn scenes whose captions the text tower learns.
-        text_steps: steps of that training, in which the vision tower stays as it is.
-        text_batch: captions of such a step.
-        text_lr: learning rate of AdamW for the text tower.
-        seed: seed of the first weights, the order and the copies.
-    """
-
-    steps: int = 1000
-    subjects: int = 40
-    anchors: int = 12
-    clustered: int = 7
-    plates: bool = False
-    own_likeness: bool = False
-    sizes: tuple[int, ...] = (128, 160, 160, 192)
-    window: float = 0.5
-    mild: float = 0.4
-    low: float = 0.2
-    temperature: float = 0.05
-    memory: int = 0
-    koleo: float = 2.0
-    likeness: float = 0.5
-    likeness_temperature: float = 0.1
-    lr: float = 3e-4
-    projection_rate: float = 5.0
-    weight_decay: float = 0.01
-    warmup: int = 20
-    share: float = 1.0
-    scenes: int = 4000
-    text_steps: int = 1000
-    text_batch: int = 128
-    text_lr: float = 1e-3
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """Share of the learning rates at a step, counted from 0."""
-        return min(1.0, (step + 1) / self.warmup) * (1 + math.cos(math.pi * step / self.steps)) / 2
-
-
-FINER = Pretraining(steps=400, sizes=(160, 192, 192, 224), lr=1.5e-4, seed=1)
-"""Recipe of the second training, which continues the first one at the sizes at which photos are searched."""
-APART = Pretraining(steps=1100, sizes=(160, 160, 192, 224), lr=2e-4, seed=2, memory=8000, own_likeness=True, share=0.5)
-"""Recipe of the third training: negatives are the copies of a hundred steps, and what the second model finds alike."""
-PLATES = replace(APART, steps=200, sizes=(160, 192, 192, 224), clustered=4, plates=True, lr=1e-4, seed=3)
-"""Recipe of the fourth training: three in ten subjects have several exposures, which should stay near each other.
-
-Half of the third training's change is kept, so that they are not lost, and half of the way from the second of both
-together.
-"""
-TRAININGS = (Pretraining(), FINER, APART, PLATES)
-"""Recipes of the trainings of the shipped encoder, each of which continues the one before."""
 
 
 class Pretrainer:
@@ -138,6 +65,7 @@ class Pretrainer:
         self.pixels, self.texts = torch.from_numpy(pool.pixels).to(device), torch.from_numpy(pool.texts).to(device)
         cores = torch.get_num_threads() if device.type == "cpu" else 1
         self._workers = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
+        self._teacher = deepcopy(self.model).requires_grad_(requires_grad=False) if recipe.own_kept else None
         self._learning = [*model.vision_model.parameters(), model.visual_projection.weight]
         self._first = [parameter.detach().clone() for parameter in self._learning]
         if away_from is not None:
@@ -152,7 +80,12 @@ class Pretrainer:
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Vectors of grey pictures: float32 (n, 1, s, s), 0 to 1 → float32 (n, 256), unit rows."""
-        parts = [self.model.get_image_features(pixel_values=_input(part)).pooler_output for part in _chunks(pictures)]
+        return self._embedded(self.model, pictures)
+
+    @staticmethod
+    def _embedded(model: Any, pictures: Tensor) -> Tensor:
+        """Vectors of grey pictures by a model, as `embed` gives them."""
+        parts = [model.get_image_features(pixel_values=_input(part)).pooler_output for part in _chunks(pictures)]
         return functional.normalize(torch.cat(parts).float(), dim=-1)
 
     def _each(self, work: Callable[..., Tensor], *columns: Sequence[Any]) -> list[Tensor]:
@@ -189,16 +122,7 @@ class Pretrainer:
         rng = Generator(self.device).manual_seed(recipe.seed * 1_000_003 + step)
         size = recipe.sizes[int(torch.randint(len(recipe.sizes), (1,), generator=rng, device=self.device))]
         plain = self._pictures(subjects, rng)
-        u = torch.rand(2 * n, generator=rng, device=self.device)
-        strength = torch.cat([recipe.mild * u[:n] ** 2, recipe.low + (1 - recipe.low) * u[n:]])
-        parts = [part.tolist() for part in torch.arange(2 * n).chunk(self._workers._max_workers)]  # noqa: SLF001 - its own argument
-
-        def embedded(number: int, rows: list[int]) -> Tensor:
-            draws = Generator(self.device).manual_seed((recipe.seed * 1_000_003 + step) * 64 + number)
-            copies = press_copies(plain[rows].round().to(torch.uint8), self.texts, size, draws, strength[rows])
-            return self.embed(copies)
-
-        pieces = self._each(embedded, range(len(parts)), parts)
+        pieces = self._vectors_of_copies(plain, size, rng)
         leaf = torch.cat([piece.detach() for piece in pieces]).requires_grad_()
         originals = torch.tensor([self.pool.originals[subject] for subject in subjects], device=self.device).repeat(2)
         losses = self._losses(leaf, originals, plain[:n])
@@ -209,6 +133,20 @@ class Pretrainer:
         self._descend(pieces, torch.split(gradient, [len(piece) for piece in pieces]), step)
         self._remember(leaf.detach(), originals)
         return {name: loss.item() for name, loss in losses.items()}
+
+    def _vectors_of_copies(self, pictures: Tensor, size: int, rng: Generator) -> list[Tensor]:
+        """Vectors of a copy of each of 2 n pictures, the first n mild: float32 (m, 256), a part for each core."""
+        recipe, n = self.recipe, len(pictures) // 2
+        u = torch.rand(2 * n, generator=rng, device=self.device)
+        strength = torch.cat([recipe.mild * u[:n] ** 2, recipe.low + (1 - recipe.low) * u[n:]])
+        parts = [part.tolist() for part in torch.arange(2 * n).chunk(self._workers._max_workers)]  # noqa: SLF001 - its own argument
+
+        def embedded(number: int, rows: list[int]) -> Tensor:
+            draws = Generator(self.device).manual_seed(rng.initial_seed() * 64 + number)
+            copies = press_copies(pictures[rows].round().to(torch.uint8), self.texts, size, draws, strength[rows])
+            return self.embed(copies)
+
+        return self._each(embedded, range(len(parts)), parts)
 
     def _remember(self, vectors: Tensor, originals: Tensor) -> None:
         """Replace the oldest vectors by new ones, with the subjects that they are copies of."""
@@ -226,13 +164,25 @@ class Pretrainer:
         memory = self._remembered("vectors"), originals[:, None] == self._remembered("originals")
         numbers = torch.arange(n, device=self.device).repeat(2)
         one_picture = (originals[:, None] == originals) & (numbers[:, None] != numbers)
-        halves = self._each(lambda part: self._features(part[:, None] / 255), plain.chunk(2))
-        features = functional.normalize(torch.cat(halves) - self._mean, dim=1)
         return {
             "copies": copy_loss(vectors, numbers, self.recipe.temperature, one_picture, memory),
             "koleo": koleo_loss(vectors, originals, memory),
-            "likeness": likeness_loss(vectors[:n], features, self.recipe.likeness_temperature),
+            "likeness": likeness_loss(vectors[:n], self.kept(plain), self.recipe.likeness_temperature),
         }
+
+    def kept(self, plain: Tensor) -> Tensor:
+        """Unit rows, by which undamaged pictures, float32 (n, s, s), 0 to 255, are as alike as they are to remain."""
+        if self._teacher is None:
+            halves = self._each(lambda part: self._features(part[:, None] / 255), plain.chunk(2))
+            return functional.normalize(torch.cat(halves) - self._mean, dim=1)
+        teacher = self._teacher
+
+        @torch.no_grad()
+        def embedded(part: Tensor) -> Tensor:
+            small = functional.interpolate(part[:, None] / 255, (tiny.SIZE, tiny.SIZE), mode="area")
+            return self._embedded(teacher, small)
+
+        return torch.cat(self._each(embedded, plain.chunk(2)))
 
     def _pictures(self, subjects: Sequence[int], rng: Generator) -> Tensor:
         """Two pictures of each subject, float32 (2 n, 224, 224): the same part, of two exposures if there are two."""
@@ -268,6 +218,31 @@ class Pretrainer:
         for parameter, first in zip(self._learning, self._first, strict=True):
             parameter.lerp_(first, 1 - self.recipe.share)
 
+    @torch.no_grad()
+    def whiten(self) -> None:
+        """Let the projection weigh less what near-duplicates differ in (Radenović et al. 2018, their first step).
+
+        Half of that is what copies differ in from each other, as a step makes them, at the size at which photos are
+        searched; half is what exposures of one plate differ in, undamaged.
+        """
+        first = self.recipe.seed * 1_000_003 + self.recipe.steps
+        draws = Generator(self.device).manual_seed(first)
+        subjects = torch.randperm(len(self.pool.members), generator=draws, device=self.device)[:WHITENED_BY]
+        pairs = []
+        for number, batch in enumerate(torch.split(subjects, self.recipe.subjects)):
+            rng = Generator(self.device).manual_seed(first + number)
+            copies = self._vectors_of_copies(self._pictures(batch.tolist(), rng), tiny.SIZE, rng)
+            pairs.append(torch.cat(copies).reshape(2, -1, tiny.WIDTH))
+        spreads = [_spread(torch.cat(pairs, dim=1))]
+        exposures = [pair for rows in self.pool.members for pair in pairwise(rows)]
+        if exposures:
+            pixels = self.pixels[torch.tensor(exposures, device=self.device).T.flatten()]
+            spreads.append(_spread(self.searched_plain(pixels, tiny.SIZE).reshape(2, -1, tiny.WIDTH)))
+        variances, axes = torch.linalg.eigh(torch.stack(spreads).mean(dim=0))
+        scale = (variances + self.recipe.whitened * variances.max()).rsqrt()
+        weight = self.model.visual_projection.weight
+        weight.copy_((axes * scale) @ axes.T @ weight)
+
     @torch.inference_mode()
     def validate(self, held_out: Pool) -> dict[str, float]:
         """Search the held-out photographs, as they are, for copies at full strength and for other exposures.
@@ -299,10 +274,10 @@ class Pretrainer:
 
         return torch.cat(self._each(embedded, torch.split(pictures, 64)))
 
-    def searched_plain(self, pixels: Tensor) -> Tensor:
+    def searched_plain(self, pixels: Tensor, side: int = PLAIN_SIZE) -> Tensor:
         """Vectors of uint8 (n, s, s), made small, on all cores and without gradients."""
         pictures = pixels[:, None].float() / 255
-        return self.searched(functional.interpolate(pictures, (PLAIN_SIZE, PLAIN_SIZE), mode="area"))
+        return self.searched(functional.interpolate(pictures, (side, side), mode="area"))
 
 
 def _input(grey: Tensor) -> Tensor:
@@ -314,6 +289,13 @@ def _input(grey: Tensor) -> Tensor:
 def _chunks(pictures: Tensor) -> tuple[Tensor, ...]:
     """Pictures in parts that fit a CPU's cache; a GPU takes them all."""
     return torch.split(pictures, CHUNK if pictures.device.type == "cpu" else len(pictures))
+
+
+def _spread(pairs: Tensor) -> Tensor:
+    """What the vectors of two photos of one picture differ in: covariance of trace 1, (d, d), of (2, n, d)."""
+    differences = pairs[0] - pairs[1]
+    products = differences.T @ differences
+    return products / products.trace()
 
 
 def _average_precision(scores: Tensor, right: Tensor) -> float:
