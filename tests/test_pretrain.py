@@ -31,12 +31,12 @@ from neardup.builtin.pool import (
     validation_pool,
 )
 from neardup.builtin.pretrain import main, pretrain
-from neardup.builtin.recipes import Pretraining
+from neardup.builtin.recipes import TRAININGS, Pretraining
 from neardup.builtin.scenes import Scene
 from neardup.builtin.training_step import Pretrainer
 from neardup.errors import ArchiveError
 from neardup.train.losses import copy_loss, koleo_loss
-from neardup.train.press_torch import press_copies
+from neardup.train.press_torch import hard_tones, moderate_tones, press_copies
 
 RECIPE = Pretraining(
     steps=4, subjects=6, anchors=3, clustered=1, sizes=(32,), memory=20, warmup=2, scenes=8, text_steps=2, text_batch=4
@@ -209,6 +209,37 @@ def test_more_strength_is_more_damage() -> None:
     plain = copied(0.0, count=16)
     harm = [float((copied(strength, count=16) - plain).abs().mean()) for strength in (0.2, 0.6, 1.0)]
     assert harm == sorted(harm)
+
+
+def test_hard_tones_blacken_and_whiten_where_moderate_ones_do_not() -> None:
+    """Of a ramp between a quarter and three quarters; the default of copies is hard."""
+    ramps = torch.linspace(0.25, 0.75, 64).expand(200, 1, 64, 64).clone()
+    lost = [
+        float((((page := tones(ramps, torch.Generator().manual_seed(0))) == 0) | (page == 1)).float().mean())
+        for tones in (moderate_tones, hard_tones)
+    ]
+    assert lost[0] < 0.05
+    assert lost[1] > 0.15
+    plain = torch.full((1, SIDE, SIDE), 100, dtype=torch.uint8)
+    made = [
+        press_copies(plain, TEXTS, 32, torch.Generator().manual_seed(5), torch.ones(1), *tones)
+        for tones in ((), (hard_tones,), (moderate_tones,))
+    ]
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+
+
+def test_a_recipe_has_hard_tones_or_moderate_ones(pool: Pool) -> None:
+    """The first four trainings of the shipped encoder know moderate ones alone, and are repeated so."""
+
+    def remembered(*, hard: bool) -> torch.Tensor:
+        pretrainer = Pretrainer(replace(RECIPE, hard_tones=hard, low=1.0), pool, None, torch.device("cpu"))
+        pretrainer.step(0, [0, 1, 2, 3, 4, 5])
+        return pretrainer.memory["vectors"]
+
+    assert torch.equal(remembered(hard=False), remembered(hard=False))
+    assert not torch.equal(remembered(hard=False), remembered(hard=True))
+    assert [recipe.hard_tones for recipe in TRAININGS] == [False, False, False, False, True]
 
 
 def copy_oracle(rows: np.ndarray[Any, Any], subjects: list[int], temperature: float) -> float:

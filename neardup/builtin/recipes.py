@@ -19,6 +19,8 @@ class Pretraining:
         sizes: pixels of a side of the copies, one of them a step.
         window: chance that a subject is only a part of its picture, so that a photograph is many subjects.
         mild: greatest strength of the damages of one copy, m u² for an even u.
+        hard_tones: whether copies may be much harder and paler than their picture (`hard_tones` of
+            `neardup.train.press_torch`); else their tones change moderately.
         low: least strength of those of the other, even from there to 1.
         temperature: temperature that divides similarities in the copy loss.
         memory: number of vectors of the latest copies that serve as further negatives (Wang et al. 2020).
@@ -49,6 +51,7 @@ class Pretraining:
     sizes: tuple[int, ...] = (128, 160, 160, 192)
     window: float = 0.5
     mild: float = 0.4
+    hard_tones: bool = False
     low: float = 0.2
     temperature: float = 0.05
     memory: int = 0
@@ -82,7 +85,7 @@ PLATES = replace(APART, steps=200, sizes=(160, 192, 192, 224), clustered=4, plat
 Half of the third training's change is kept, so that they are not lost, and half of the way from the second of both
 together.
 """
-TONES = replace(PLATES, steps=240, share=0.5, own_kept=True, likeness=1.0, whitened=0.1, seed=4)
+TONES = replace(PLATES, steps=240, hard_tones=True, own_kept=True, likeness=1.0, whitened=0.1, seed=4)
 """Recipe of the fifth training, which sees darker, paler and harder prints than those before; then it is whitened."""
 TRAININGS = (Pretraining(), FINER, APART, PLATES, TONES)
 """Recipes of the trainings of the shipped encoder, each of which continues the one before."""

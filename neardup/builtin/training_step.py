@@ -24,7 +24,7 @@ from neardup.builtin.pool import Pool
 from neardup.builtin.recipes import Pretraining
 from neardup.errors import TrainingError
 from neardup.train.losses import copy_loss, koleo_loss, likeness_loss
-from neardup.train.press_torch import press_copies
+from neardup.train.press_torch import hard_tones, moderate_tones, press_copies
 
 PLAIN_SIZE = 160
 """Side in pixels at which the untouched network judges similarity, and of validation."""
@@ -143,10 +143,14 @@ class Pretrainer:
 
         def embedded(number: int, rows: list[int]) -> Tensor:
             draws = Generator(self.device).manual_seed(rng.initial_seed() * 64 + number)
-            copies = press_copies(pictures[rows].round().to(torch.uint8), self.texts, size, draws, strength[rows])
-            return self.embed(copies)
+            return self.embed(self._copies(pictures[rows].round().to(torch.uint8), size, draws, strength[rows]))
 
         return self._each(embedded, range(len(parts)), parts)
+
+    def _copies(self, pictures: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
+        """A copy of each picture, as `press_copies` makes them, with the tones of the recipe."""
+        tones = hard_tones if self.recipe.hard_tones else moderate_tones
+        return press_copies(pictures, self.texts, size, rng, strength, tones)
 
     def _remember(self, vectors: Tensor, originals: Tensor) -> None:
         """Replace the oldest vectors by new ones, with the subjects that they are copies of."""
@@ -218,13 +222,14 @@ class Pretrainer:
         for parameter, first in zip(self._learning, self._first, strict=True):
             parameter.lerp_(first, 1 - self.recipe.share)
 
-    @torch.no_grad()
     def whiten(self) -> None:
         """Let the projection weigh less what near-duplicates differ in (Radenović et al. 2018, their first step).
 
         Half of that is what copies differ in from each other, as a step makes them, at the size at which photos are
         searched; half is what exposures of one plate differ in, undamaged.
         """
+        for weight in self._learning:
+            weight.requires_grad = False  # in the threads that embed as well, where `no_grad` of this one does not hold
         first = self.recipe.seed * 1_000_003 + self.recipe.steps
         draws = Generator(self.device).manual_seed(first)
         subjects = torch.randperm(len(self.pool.members), generator=draws, device=self.device)[:WHITENED_BY]
@@ -255,7 +260,7 @@ class Pretrainer:
         gallery = self.searched_plain(pixels)
         firsts = [rows[0] for rows in held_out.members][:400]
         rng, strongest = Generator(self.device).manual_seed(0), torch.ones(len(firsts), device=self.device)
-        copies = press_copies(pixels[firsts], self.texts, PLAIN_SIZE, rng, strongest)
+        copies = self._copies(pixels[firsts], PLAIN_SIZE, rng, strongest)
         subjects = torch.tensor(held_out.subjects, device=self.device)
         similarities, same = self.searched(copies) @ gallery.T, subjects[firsts][:, None] == subjects
         first, second = torch.triu_indices(len(pixels), len(pixels), 1)

@@ -44,7 +44,28 @@ def text_pages(count: int, side: int) -> Tensor:
     return torch.from_numpy(np.stack(pages).astype(np.uint8))
 
 
-def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
+def moderate_tones(page: Tensor, rng: Generator) -> Tensor:
+    """Change the tones: gamma .5 to 2, contrast .6 to 1.6, brightness ±.12."""
+    n = len(page)
+    bent = page.clamp(1e-4, 1) ** _over_pixels(torch.exp(_uniform(rng, n, -0.7, 0.7)))
+    contrast, brightness = _over_pixels(_uniform(rng, n, 0.6, 1.6)), _over_pixels(_uniform(rng, n, -0.12, 0.12))
+    return ((bent - 0.5) * contrast + 0.5 + brightness).clamp_(0, 1)
+
+
+def hard_tones(page: Tensor, rng: Generator) -> Tensor:
+    """Change the tones: gamma .4 to 2.5, contrast .3 to 4 about a tone of .35 to .65, which becomes .5 ± .12."""
+    n = len(page)
+    bent = page.clamp(1e-4, 1) ** _over_pixels(torch.exp(_uniform(rng, n, -0.9, 0.9)))
+    contrast, brightness = (
+        _over_pixels(torch.exp(_uniform(rng, n, -1.2, 1.4))),
+        _over_pixels(_uniform(rng, n, -0.12, 0.12)),
+    )
+    return ((bent - _over_pixels(_uniform(rng, n, 0.35, 0.65))) * contrast + 0.5 + brightness).clamp_(0, 1)
+
+
+def press_copies(
+    pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor, tones: Damage = hard_tones
+) -> Tensor:
     """Make one copy of every picture, each with its own damages.
 
     Args:
@@ -53,22 +74,23 @@ def press_copies(pictures: Tensor, texts: Tensor, size: int, rng: Generator, str
         size: side of the copies.
         rng: draws everything.
         strength: float32 (n,), 0 to 1, factor of the damages' probabilities and of the range of the geometry.
+        tones: what changes the tones.
 
     Returns:
         float32 (n, 1, size, size), 0 to 1.
     """
     return torch.cat(
         [
-            _copied(part, texts, size, rng, part_strength)
+            _copied(part, texts, size, rng, part_strength, tones)
             for part, part_strength in zip(torch.split(pictures, CHUNK), torch.split(strength, CHUNK), strict=True)
         ]
     )
 
 
-def _copied(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor) -> Tensor:
+def _copied(pictures: Tensor, texts: Tensor, size: int, rng: Generator, strength: Tensor, tones: Damage) -> Tensor:
     """One copy of each of a few pictures, as `press_copies` gives them."""
     page = _on_paper(pictures, _chosen_texts(texts, len(pictures), size * FINE, rng), size * FINE, rng, strength)
-    for chance, damage in _DAMAGES:
+    for chance, damage in _damages(tones):
         rows = torch.nonzero(_uniform(rng, len(page)) < chance * strength)[:, 0]
         if len(rows):
             page[rows] = damage(page[rows], rng)
@@ -143,17 +165,6 @@ def _window(u: Tensor, v: Tensor, rng: Generator, strength: Tensor) -> Tensor:
     half_w = half_w * torch.where(_uniform(rng, n) < 0.3 * strength, -1.0, 1.0)
     w, h, cx, cy = (value[:, None, None] for value in (half_w, half_h, centre_x, centre_y))
     return torch.stack([cx + w * u, cy + h * v], dim=-1)
-
-
-def _tone(page: Tensor, rng: Generator) -> Tensor:
-    """Change the tones: gamma .4 to 2.5, contrast .3 to 4 about a tone of .35 to .65, which becomes .5 ± .12."""
-    n = len(page)
-    bent = page.clamp(1e-4, 1) ** _over_pixels(torch.exp(_uniform(rng, n, -0.9, 0.9)))
-    contrast, brightness = (
-        _over_pixels(torch.exp(_uniform(rng, n, -1.2, 1.4))),
-        _over_pixels(_uniform(rng, n, -0.12, 0.12)),
-    )
-    return ((bent - _over_pixels(_uniform(rng, n, 0.35, 0.65))) * contrast + 0.5 + brightness).clamp_(0, 1)
 
 
 def _light(page: Tensor, rng: Generator) -> Tensor:
@@ -253,16 +264,17 @@ def _jpeg(page: Tensor, rng: Generator) -> Tensor:
     return torch.einsum("ua,nhuwv,vb->nhawb", cosines, coefficients, cosines).reshape(page.shape)
 
 
-_DAMAGES: tuple[tuple[float, Damage], ...] = (
-    (0.3, _retouch),
-    (0.1, _overlay),
-    (0.8, _tone),
-    (0.2, _light),
-    (0.35, _blur),
-    (0.5, _halftone),
-    (0.2, _scratches),
-    (0.4, _grain),
-    (0.4, _jpeg),
-    (0.3, _tone),
-)
-"""Damages with the chance of each, in the order in which they happen on the way from the plate to the scan."""
+def _damages(tones: Damage) -> tuple[tuple[float, Damage], ...]:
+    """Damages with the chance of each, in the order in which they happen on the way from the plate to the scan."""
+    return (
+        (0.3, _retouch),
+        (0.1, _overlay),
+        (0.8, tones),
+        (0.2, _light),
+        (0.35, _blur),
+        (0.5, _halftone),
+        (0.2, _scratches),
+        (0.4, _grain),
+        (0.4, _jpeg),
+        (0.3, tones),
+    )
